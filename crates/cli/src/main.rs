@@ -1,0 +1,2 @@
+//! The `lazul` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Lazul's arrays: lazy graph, operations, evaluation, memory, random numbers.

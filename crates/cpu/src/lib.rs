@@ -1,0 +1,1 @@
+//! Lazul's CPU kernels: thread pool, SIMD dispatch, element-wise, reductions, matmul, quantized products, attention.

@@ -1,0 +1,1 @@
+//! Lazul's files: safetensors, npy and npz, model folders, the hub cache.

@@ -1,0 +1,1 @@
+//! Lazul's vocabulary: dtypes, shapes, layouts, primitives, fused tapes, jobs and the backend trait.

@@ -1,0 +1,1 @@
+//! Lazul's language models: tokenizers, chat templates, caches, the Llama family, sampling and generation.

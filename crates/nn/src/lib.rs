@@ -1,0 +1,1 @@
+//! Lazul's neural-network modules and layers.

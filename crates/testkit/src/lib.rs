@@ -1,0 +1,1 @@
+//! Conformance cases, laws and golden-file helpers for Lazul's own tests.
