@@ -1,0 +1,456 @@
+//! Primitives: everything a backend must be able to compute, as one closed enum in families.
+//!
+//! Each variant documents its operands and what its output holds. Shapes and dtypes were checked and
+//! promoted before a primitive is made: a backend may rely on what is said here. Where a variant
+//! does not say otherwise, operands may have any strides and the output is row-major.
+
+use crate::{BinaryOp, Scalar, UnaryOp};
+use smallvec::SmallVec;
+
+/// An `f32` attribute that compares and hashes by its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct F32Bits(u32);
+
+impl F32Bits {
+    /// Wraps a value.
+    pub const fn new(value: f32) -> F32Bits {
+        F32Bits(value.to_bits())
+    }
+    /// The value.
+    pub const fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl std::fmt::Debug for F32Bits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+/// An `f64` attribute that compares and hashes by its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct F64Bits(u64);
+
+impl F64Bits {
+    /// Wraps a value.
+    pub const fn new(value: f64) -> F64Bits {
+        F64Bits(value.to_bits())
+    }
+    /// The value.
+    pub const fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
+}
+
+impl std::fmt::Debug for F64Bits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+/// A few axes, each below the operand's rank.
+pub type Axes = SmallVec<[u8; 8]>;
+
+/// Layout changes; the output's shape is the target shape. Evaluators compute these without moving
+/// an element, except a reshape whose strides do not allow it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum ViewOp {
+    /// Same elements in row-major order under the output's shape.
+    Reshape,
+    /// Axis `i` of the output is axis `perm[i]` of the operand.
+    Transpose(Axes),
+    /// Repeats along axes of length one, and new leading axes, to the output's shape.
+    Broadcast,
+    /// `starts[i] + k * steps[i]` along axis `i`; starts are in bounds, steps not zero.
+    Slice {
+        /// First index along each axis.
+        starts: Box<[i64]>,
+        /// Distance between indices along each axis.
+        steps: Box<[i64]>,
+    },
+    /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
+    Bitcast,
+}
+
+/// Reductions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReduceOp {
+    /// Sum; the empty sum is 0.
+    Sum,
+    /// Product; the empty product is 1.
+    Prod,
+    /// Smallest; NaN if any element is.
+    Min,
+    /// Largest; NaN if any element is.
+    Max,
+    /// Whether every element is true (output bool).
+    All,
+    /// Whether any element is true (output bool).
+    Any,
+}
+
+impl ReduceOp {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Prod => "prod",
+            ReduceOp::Min => "min",
+            ReduceOp::Max => "max",
+            ReduceOp::All => "all",
+            ReduceOp::Any => "any",
+        }
+    }
+}
+
+/// Reductions to a position.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ArgReduceOp {
+    /// Index of the smallest; the first NaN if there is one, else the first smallest.
+    ArgMin,
+    /// Index of the largest; the first NaN if there is one, else the first largest.
+    ArgMax,
+}
+
+/// Running reductions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ScanOp {
+    /// Running sum.
+    Sum,
+    /// Running product.
+    Prod,
+    /// Running minimum (NaN stays).
+    Min,
+    /// Running maximum (NaN stays).
+    Max,
+    /// Running `log(sum(exp))`.
+    LogAddExp,
+}
+
+impl ScanOp {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ScanOp::Sum => "cumsum",
+            ScanOp::Prod => "cumprod",
+            ScanOp::Min => "cummin",
+            ScanOp::Max => "cummax",
+            ScanOp::LogAddExp => "logcumsumexp",
+        }
+    }
+}
+
+/// How an update meets what is already there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ScatterOp {
+    /// Replaces it; of several updates to one place the last in row-major order stays.
+    Assign,
+    /// Adds to it.
+    Add,
+    /// Multiplies it.
+    Multiply,
+    /// Keeps the smaller.
+    Min,
+    /// Keeps the larger.
+    Max,
+}
+
+/// Affine quantization: `w ≈ scale * code + bias` per group of the last axis, codes of `bits` bits
+/// packed little-endian into u32 words (bit `k` of code `i` is bit `i*bits + k` of the row).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Quantization {
+    /// Elements a group: 32, 64 or 128.
+    pub group_size: u32,
+    /// Bits a code: 2, 3, 4, 5, 6 or 8.
+    pub bits: u32,
+}
+
+/// Operations on quantized matrices.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum QuantizedOp {
+    /// `w (…, k)` float → outputs `codes u32 (…, k*bits/32)`, `scales (…, k/group)`, `biases` (same),
+    /// the latter two in `w`'s dtype. All arithmetic in f32, rounding half to even:
+    /// with `mx`, `mn` of the group and `n = 2^bits - 1`, `neg = |mn| > |mx|`,
+    /// `s = max((mx-mn)/n, 1e-7)`, `s = neg ? s : -s`, `edge = neg ? mn : mx`, `q0 = rint(edge/s)`;
+    /// if `q0 != 0` then `s = edge/q0, b = edge` else `b = 0`;
+    /// `code = clamp(rint((w-b)/s), 0, n)`, and `s`, `b` are rounded to the dtype after that.
+    Quantize(Quantization),
+    /// `codes, scales, biases` → `w` in the scales' dtype: `scale * code + bias`, each of the two
+    /// operations rounded to that dtype.
+    Dequantize(Quantization),
+    /// `x (…, m, k), codes, scales, biases` → `(…, m, n)` in `x`'s dtype, f32 accumulation.
+    /// `transpose`: the matrix is stored `(…, n, k)` and the product is `x · wᵀ`; otherwise it is
+    /// stored `(…, k, n)`. Batch axes are broadcast beforehand (stride 0).
+    Matmul {
+        /// Packing of the matrix.
+        quantization: Quantization,
+        /// Whether the matrix is stored `(n, k)`.
+        transpose: bool,
+    },
+}
+
+/// Operations with a composition fallback that exist because a kernel of their own pays.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum FastOp {
+    /// `x` → softmax over the last axis, accumulated in f32 (f64 for f64). A row of only -inf
+    /// gives NaN, as the definition does.
+    Softmax,
+    /// `x (…, n)` → `(…, 1)`: `log(sum(exp(x)))` over the last axis; -inf for a row of -inf.
+    LogSumExp,
+    /// `x (…, d) [, weight (d)]` → `x * rsqrt(mean(x²) + eps) * weight`, in f32 inside; output in
+    /// `x`'s dtype.
+    RmsNorm {
+        /// Added to the mean square.
+        eps: F32Bits,
+    },
+    /// `x (…, d) [, weight (d)] [, bias (d)]` → normalised to mean 0 and variance 1, then scaled and
+    /// shifted, in f32 inside; output in `x`'s dtype.
+    LayerNorm {
+        /// Added to the variance.
+        eps: F32Bits,
+        /// Whether a weight operand follows `x`.
+        weight: bool,
+        /// Whether a bias operand comes last.
+        bias: bool,
+    },
+    /// Rotary position embedding. `x (b, …, t, d), offset int32 (1 or b elements) [, freqs f32
+    /// (dims/2)]` → `x` with its first `dims` features rotated: position `p = offset + i` of row
+    /// `i` along `t`, angle `p * scale * base^(-2j/dims)` (or `p * scale / freqs[j]`) for pair `j`.
+    /// Pairs are `(2j, 2j+1)` if `traditional`, else `(j, j + dims/2)`. Angles in f32.
+    Rope {
+        /// Features rotated, even, at most `d`.
+        dims: u32,
+        /// Interleaved pairs.
+        traditional: bool,
+        /// Base of the geometric frequencies; unused when `freqs` is given.
+        base: F32Bits,
+        /// Multiplies positions.
+        scale: F32Bits,
+        /// Whether a `freqs` operand is given.
+        freqs: bool,
+    },
+    /// Scaled dot-product attention. `q (b, h, tq, d), k (b, hk, tk, d), v (b, hk, tk, dv) [, mask]
+    /// [, sinks (h)]` → `(b, h, tq, dv)` in `q`'s dtype; `h` is a multiple of `hk`, head `i` of `q`
+    /// uses head `i / (h/hk)` of `k` and `v`. Scores and softmax in f32 (f64 for f64).
+    /// The mask operand is broadcast to `(b, h, tq, tk)`: bool keeps where true, a float is added to
+    /// the scores. A row with nothing kept gives zeros.
+    Attention {
+        /// Multiplies `q·k`.
+        scale: F32Bits,
+        /// Query `i` sees keys `j <= i + tk - tq`.
+        causal: bool,
+        /// With `causal`: only the last `window` of those keys; 0 means all of them.
+        window: u32,
+        /// Whether a mask operand follows `v`.
+        mask: bool,
+        /// Whether a sinks operand comes last: one extra logit a head that takes part in the
+        /// softmax's normalisation only.
+        sinks: bool,
+    },
+}
+
+impl FastOp {
+    /// The public function's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            FastOp::Softmax => "softmax",
+            FastOp::LogSumExp => "logsumexp",
+            FastOp::RmsNorm { .. } => "rms_norm",
+            FastOp::LayerNorm { .. } => "layer_norm",
+            FastOp::Rope { .. } => "rope",
+            FastOp::Attention { .. } => "scaled_dot_product_attention",
+        }
+    }
+}
+
+/// Everything a backend computes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Prim {
+    /// No operand: one value over the output's shape (which evaluators usually never materialise).
+    Fill(Scalar),
+    /// No operand: `start + i * step` along the output's one axis, computed in f64 for float dtypes
+    /// and wrapping i64 for integers (`start` and `step` are f64 or i64 scalars accordingly).
+    Arange {
+        /// Value at index 0.
+        start: Scalar,
+        /// Distance between neighbours.
+        step: Scalar,
+    },
+    /// One operand in the dtype that the operation's rule asks for.
+    Unary(UnaryOp),
+    /// Two operands of one dtype and the output's shape (broadcast by strides).
+    Binary(BinaryOp),
+    /// `condition (bool), a, b`: `a` where true, else `b`; all of the output's shape.
+    Select,
+    /// The operand in the output's dtype. Float to integer truncates toward zero and saturates, NaN
+    /// becomes 0; anything to bool is `x != 0`; complex to real keeps the real part; integer to
+    /// integer wraps.
+    Cast,
+    /// A change of layout.
+    View(ViewOp),
+    /// The operand in row-major order in memory of its own.
+    Copy,
+    /// Reduces `axes`, which have length 1 in the output. The output's dtype may be wider than the
+    /// operand's: elements are converted first. f16 and bf16 accumulate in f32.
+    Reduce {
+        /// What is computed.
+        op: ReduceOp,
+        /// Reduced axes, ascending.
+        axes: Axes,
+    },
+    /// Index (u32) of the extremum along `axis`, which has length 1 in the output.
+    ArgReduce {
+        /// What is computed.
+        op: ArgReduceOp,
+        /// Reduced axis.
+        axis: u8,
+    },
+    /// Running reduction along `axis`; f16 and bf16 accumulate in f32. The output's dtype may be
+    /// wider than the operand's.
+    Scan {
+        /// What is computed.
+        op: ScanOp,
+        /// Axis along which it runs.
+        axis: u8,
+        /// From the end toward the start.
+        reverse: bool,
+        /// Whether an element counts in its own position; if not, the first position holds the
+        /// operation's neutral element.
+        inclusive: bool,
+    },
+    /// Ascending order along `axis`, stable, NaN last.
+    Sort {
+        /// Axis sorted along.
+        axis: u8,
+    },
+    /// The u32 indices that sort along `axis`, stable, NaN last.
+    ArgSort {
+        /// Axis sorted along.
+        axis: u8,
+    },
+    /// `a (…, m, k), b (…, k, n)` of one dtype and equal batch shape → `(…, m, n)` in that dtype.
+    /// f16 and bf16 accumulate in f32; integers wrap.
+    Matmul,
+    /// `src, index…` (any integer dtype, one shape `I`, one index array per entry of `axes`) →
+    /// shape `I ++ (src's other dimensions)`. Negative indices count from the end; an index out of
+    /// bounds is an error.
+    Gather {
+        /// Indexed axes of `src`, distinct, in the order of the index operands.
+        axes: Axes,
+    },
+    /// `src, index` → output of the index's shape: `src` at `index` along `axis`, at its own
+    /// position elsewhere. Other dimensions agree (broadcast by strides).
+    GatherAxis {
+        /// Indexed axis.
+        axis: u8,
+    },
+    /// `src, index…, updates (I ++ other dimensions)`: `src` with updates applied. The output
+    /// already holds `src` when the job runs.
+    Scatter {
+        /// How updates are applied.
+        op: ScatterOp,
+        /// Indexed axes, as in [`Prim::Gather`].
+        axes: Axes,
+    },
+    /// `src, index, updates` (of the index's shape): as [`Prim::GatherAxis`], writing. The output
+    /// already holds `src` when the job runs.
+    ScatterAxis {
+        /// How updates are applied.
+        op: ScatterOp,
+        /// Indexed axis.
+        axis: u8,
+    },
+    /// `src, update`: `src` with the positions `starts + k * steps` replaced by `update`'s elements.
+    /// The output already holds `src` when the job runs.
+    SliceUpdate {
+        /// First index along each axis.
+        starts: Box<[i64]>,
+        /// Distance between indices along each axis.
+        steps: Box<[i64]>,
+    },
+    /// `src, start (integer, one element per entry of axes)` → the block of the output's shape that
+    /// begins there; it must lie inside.
+    DynamicSlice {
+        /// Axes that the starts belong to; others start at 0.
+        axes: Axes,
+    },
+    /// `src, update, start`: `src` with the block of `update`'s shape at `start` replaced. The output
+    /// already holds `src` when the job runs.
+    DynamicSliceUpdate {
+        /// Axes that the starts belong to; others start at 0.
+        axes: Axes,
+    },
+    /// Operands of one dtype, one after the other along `axis`.
+    Concatenate {
+        /// Axis along which they are joined.
+        axis: u8,
+    },
+    /// `keys u32 (B…, 2)` → `(B…, s…)` of u8, u16 or u32: for each key the first bits of its
+    /// Threefry-2x32 stream. For `n` output bytes a key, let `w = ceil(n/4)` words, `h = w/2`
+    /// (rounded down), `odd = w % 2`: counters `(i, h + odd + i)` for `i < h` give words `i` and
+    /// `h + odd + i`; if odd, the counter `(h, 0)` gives word `h`. Bytes are the words' in
+    /// little-endian order.
+    RandomBits,
+    /// Quantized matrices.
+    Quantized(QuantizedOp),
+    /// Fused operations with a fallback.
+    Fast(FastOp),
+}
+
+impl Prim {
+    /// The public function's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Prim::Fill(_) => "full",
+            Prim::Arange { .. } => "arange",
+            Prim::Unary(op) => op.name(),
+            Prim::Binary(op) => op.name(),
+            Prim::Select => "where",
+            Prim::Cast => "astype",
+            Prim::View(ViewOp::Reshape) => "reshape",
+            Prim::View(ViewOp::Transpose(_)) => "transpose",
+            Prim::View(ViewOp::Broadcast) => "broadcast_to",
+            Prim::View(ViewOp::Slice { .. }) => "slice",
+            Prim::View(ViewOp::Bitcast) => "view",
+            Prim::Copy => "contiguous",
+            Prim::Reduce { op, .. } => op.name(),
+            Prim::ArgReduce { op: ArgReduceOp::ArgMin, .. } => "argmin",
+            Prim::ArgReduce { op: ArgReduceOp::ArgMax, .. } => "argmax",
+            Prim::Scan { op, .. } => op.name(),
+            Prim::Sort { .. } => "sort",
+            Prim::ArgSort { .. } => "argsort",
+            Prim::Matmul => "matmul",
+            Prim::Gather { .. } => "take",
+            Prim::GatherAxis { .. } => "take_along_axis",
+            Prim::Scatter { .. } => "scatter",
+            Prim::ScatterAxis { .. } => "put_along_axis",
+            Prim::SliceUpdate { .. } => "slice_update",
+            Prim::DynamicSlice { .. } => "dynamic_slice",
+            Prim::DynamicSliceUpdate { .. } => "dynamic_slice_update",
+            Prim::Concatenate { .. } => "concatenate",
+            Prim::RandomBits => "random_bits",
+            Prim::Quantized(QuantizedOp::Quantize(_)) => "quantize",
+            Prim::Quantized(QuantizedOp::Dequantize(_)) => "dequantize",
+            Prim::Quantized(QuantizedOp::Matmul { .. }) => "quantized_matmul",
+            Prim::Fast(op) => op.name(),
+        }
+    }
+
+    /// Whether the output starts as a copy of operand 0 (or is operand 0's memory, donated) and the
+    /// primitive writes only a part of it.
+    pub const fn updates_in_place(&self) -> bool {
+        matches!(
+            self,
+            Prim::Scatter { .. }
+                | Prim::ScatterAxis { .. }
+                | Prim::SliceUpdate { .. }
+                | Prim::DynamicSliceUpdate { .. }
+        )
+    }
+
+    /// Whether the primitive works element by element, so that it can join a fused tape.
+    pub const fn is_elementwise(&self) -> bool {
+        matches!(self, Prim::Unary(_) | Prim::Binary(_) | Prim::Select | Prim::Cast)
+    }
+}
