@@ -1,0 +1,2 @@
+use lazul_ir::Job;
+pub(crate) fn copy(_job: &Job<'_>) { panic!() }
