@@ -26,6 +26,8 @@ mod scan;
 mod softmax;
 mod sort;
 mod strided;
+#[cfg(test)]
+mod testing;
 
 use lazul_ir::{Backend, Buffer, FastOp, Job, MemoryStats, OpError, Prim, QuantizedOp, Work};
 
