@@ -1,0 +1,604 @@
+//! Reading and writing safetensors.
+//!
+//! A file is an 8-byte little-endian header length, a JSON header and the bytes of the tensors.
+//! The header is validated whole before anything else happens: names are unique, every size agrees
+//! with shape and dtype, and the tensors tile the data without overlap, hole or rest. Then each
+//! tensor is an array that reads its own bytes when it is evaluated; opening a 100 GB file costs
+//! its header.
+//!
+//! What the format leaves open is decided so:
+//!
+//! * data need not be aligned (MLX does not align it);
+//! * `"__metadata__": null` is accepted, as MLX writes it; unknown keys of a tensor are ignored;
+//! * float8 tensors load as `uint8` with their raw codes, like MLX; 4- and 6-bit floats are
+//!   described by [`TensorInfo`] but do not load;
+//! * headers above 100,000,000 bytes (the reference's limit), names above 4,096 bytes and more than
+//!   262,144 tensors in one file are refused.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use lazul_core::{Array, ByteSource, DType};
+use serde_json::Value;
+
+use crate::atomic::AtomicFile;
+use crate::bounded::Bounded;
+use crate::error::{Error, ErrorKind, Result};
+use crate::json::{Kind, Parser};
+use crate::size::{Extent, MAX_RANK, to_u64, to_usize};
+use crate::source::{FileSource, MappedSource, Mapping, MemorySource};
+
+/// Largest header, as in the reference implementation.
+const MAX_HEADER: u64 = 100_000_000;
+/// Most tensors in one file; the largest models have about 100,000 over all their shards.
+const MAX_TENSORS: usize = 1 << 18;
+/// Longest tensor name in bytes.
+const MAX_NAME: usize = 4096;
+/// The reserved name of the metadata.
+const METADATA: &str = "__metadata__";
+
+macro_rules! stored {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $bits:literal, $dtype:expr;)*) => {
+        /// An element type as a safetensors file names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum StoredDType { $($(#[$doc])* $name,)* }
+
+        impl StoredDType {
+            /// Finds a type by its name in the file (`"BF16"`).
+            pub fn from_name(name: &str) -> Option<StoredDType> {
+                match name { $($text => Some(StoredDType::$name),)* _ => None }
+            }
+
+            /// The name in the file.
+            pub fn name(self) -> &'static str {
+                match self { $(StoredDType::$name => $text,)* }
+            }
+
+            /// Bits of one element.
+            pub fn bits(self) -> u32 {
+                match self { $(StoredDType::$name => $bits,)* }
+            }
+
+            /// The dtype of the array that it loads as, if it loads.
+            pub fn dtype(self) -> Option<DType> {
+                match self { $(StoredDType::$name => $dtype,)* }
+            }
+        }
+    };
+}
+
+stored! {
+    /// Booleans, one byte each.
+    Bool = "BOOL", 8, Some(DType::Bool);
+    /// Unsigned 8 bits.
+    U8 = "U8", 8, Some(DType::U8);
+    /// Signed 8 bits.
+    I8 = "I8", 8, Some(DType::I8);
+    /// Unsigned 16 bits.
+    U16 = "U16", 16, Some(DType::U16);
+    /// Signed 16 bits.
+    I16 = "I16", 16, Some(DType::I16);
+    /// Unsigned 32 bits.
+    U32 = "U32", 32, Some(DType::U32);
+    /// Signed 32 bits.
+    I32 = "I32", 32, Some(DType::I32);
+    /// Unsigned 64 bits.
+    U64 = "U64", 64, Some(DType::U64);
+    /// Signed 64 bits.
+    I64 = "I64", 64, Some(DType::I64);
+    /// IEEE half precision.
+    F16 = "F16", 16, Some(DType::F16);
+    /// bfloat16.
+    BF16 = "BF16", 16, Some(DType::BF16);
+    /// IEEE single precision.
+    F32 = "F32", 32, Some(DType::F32);
+    /// IEEE double precision.
+    F64 = "F64", 64, Some(DType::F64);
+    /// Complex of two singles.
+    C64 = "C64", 64, Some(DType::C64);
+    /// float8 with 4 exponent bits; loads as raw `uint8`.
+    F8E4M3 = "F8_E4M3", 8, Some(DType::U8);
+    /// float8 with 5 exponent bits; loads as raw `uint8`.
+    F8E5M2 = "F8_E5M2", 8, Some(DType::U8);
+    /// An 8-bit power of two, the scale of microscaled formats; loads as raw `uint8`.
+    F8E8M0 = "F8_E8M0", 8, Some(DType::U8);
+    /// float8 E4M3 without negative zero; loads as raw `uint8`.
+    F8E4M3Fnuz = "F8_E4M3FNUZ", 8, Some(DType::U8);
+    /// float8 E5M2 without negative zero; loads as raw `uint8`.
+    F8E5M2Fnuz = "F8_E5M2FNUZ", 8, Some(DType::U8);
+    /// 4-bit float, two to a byte; does not load.
+    F4 = "F4", 4, None;
+    /// 6-bit float E2M3; does not load.
+    F6E2M3 = "F6_E2M3", 6, None;
+    /// 6-bit float E3M2; does not load.
+    F6E3M2 = "F6_E3M2", 6, None;
+}
+
+/// One tensor of a file, as the header describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    stored: StoredDType,
+    shape: Box<[usize]>,
+    begin: u64,
+    end: u64,
+}
+
+impl TensorInfo {
+    /// The element type in the file.
+    pub fn stored(&self) -> StoredDType {
+        self.stored
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Size of the data in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.end.saturating_sub(self.begin)
+    }
+}
+
+/// An open safetensors file.
+///
+/// ```
+/// use lazul_core::Array;
+/// use lazul_io::{SafeTensors, save_safetensors};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// let w = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+/// save_safetensors(&path, [("w", &w)], &[("format", "mlx")])?;
+///
+/// let file = SafeTensors::open(&path)?;
+/// assert_eq!(file.metadata()["format"], "mlx");
+/// assert_eq!(file.get("w")?.to_vec::<f32>()?, [1.0, 2.0, 3.0, 4.0]);
+/// # Ok(()) }
+/// ```
+pub struct SafeTensors {
+    source: Arc<dyn ByteSource>,
+    data: u64,
+    tensors: BTreeMap<Box<str>, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl SafeTensors {
+    /// Opens a file and validates its header.
+    pub fn open(path: impl AsRef<Path>) -> Result<SafeTensors> {
+        SafeTensors::from_source(Arc::new(FileSource::open(path)?))
+    }
+
+    /// Reads a file that is in memory.
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<SafeTensors> {
+        SafeTensors::from_source(Arc::new(MemorySource::new(bytes)))
+    }
+
+    /// Reads from any source.
+    pub fn from_source(source: Arc<dyn ByteSource>) -> Result<SafeTensors> {
+        SafeTensors::read(source.clone()).map_err(|e| e.in_file(source.describe()))
+    }
+
+    fn read(source: Arc<dyn ByteSource>) -> Result<SafeTensors> {
+        let mut cursor = Bounded::new(source.clone())?;
+        let length = cursor.u64("the header length")?;
+        let header = cursor.bytes(length, MAX_HEADER, "the header")?;
+        let data = cursor.position();
+        let size = cursor.remaining();
+        let header = Header::parse(&header)?;
+        header.check_layout(size)?;
+        Ok(SafeTensors { source, data, tensors: header.tensors, metadata: header.metadata })
+    }
+
+    /// The names of the tensors, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tensors.keys().map(|name| &**name)
+    }
+
+    /// What the header says about a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// The metadata; empty when there is none.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// A tensor as an array that reads its bytes when it is evaluated.
+    pub fn get(&self, name: &str) -> Result<Array> {
+        let info = self.tensors.get(name).ok_or_else(|| {
+            Error::new(ErrorKind::Missing, format!("there is no tensor {name:?}"))
+                .in_file(self.source.describe())
+        })?;
+        self.array(name, info)
+    }
+
+    /// All tensors.
+    pub fn arrays(&self) -> Result<BTreeMap<String, Array>> {
+        let arrays = self.tensors.iter();
+        arrays.map(|(name, info)| Ok((name.to_string(), self.array(name, info)?))).collect()
+    }
+
+    fn array(&self, name: &str, info: &TensorInfo) -> Result<Array> {
+        let Some(dtype) = info.stored.dtype() else {
+            let what = format!("tensor {name:?} has dtype {}", info.stored.name());
+            return Err(Error::unsupported(what).in_file(self.source.describe()));
+        };
+        // The layout check has shown that this is inside the file.
+        let start = self.data.saturating_add(info.begin);
+        Ok(match dtype {
+            DType::Bool => {
+                let source = self.source.clone();
+                let truth = MappedSource::new(source, start, info.bytes(), Mapping::Truth);
+                Array::from_source(Arc::new(truth), 0, &*info.shape, dtype)
+            }
+            _ => Array::from_source(self.source.clone(), start, &*info.shape, dtype),
+        })
+    }
+}
+
+impl fmt::Debug for SafeTensors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SafeTensors")
+            .field("source", &self.source.describe())
+            .field("tensors", &self.tensors)
+            .field("metadata", &self.metadata)
+            .finish()
+    }
+}
+
+/// The header, read and judged.
+#[derive(Default)]
+struct Header {
+    tensors: BTreeMap<Box<str>, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Header {
+    fn parse(text: &[u8]) -> Result<Header> {
+        // The header follows the eight bytes of its length.
+        let mut parser = Parser::at(text, 8)?;
+        if text.first() != Some(&b'{') {
+            return Err(Error::malformed("the header does not start with '{'").at_byte(8));
+        }
+        let mut header = Header::default();
+        let mut seen_metadata = false;
+        parser.entries(|parser, name| {
+            let repeated = || Error::malformed("the name is repeated");
+            if name == METADATA {
+                if std::mem::replace(&mut seen_metadata, true) {
+                    return Err(repeated());
+                }
+                header.metadata = read_metadata(parser)?;
+                return Ok(());
+            }
+            if name.len() > MAX_NAME {
+                return Err(Error::limit(format!(
+                    "a tensor name of {} bytes; the most is {MAX_NAME}",
+                    name.len()
+                )));
+            }
+            if header.tensors.len() >= MAX_TENSORS {
+                return Err(Error::limit(format!("more than {MAX_TENSORS} tensors in one file")));
+            }
+            match header.tensors.entry(name.into_owned().into_boxed_str()) {
+                Entry::Occupied(_) => return Err(repeated()),
+                Entry::Vacant(free) => free.insert(read_tensor(parser)?),
+            };
+            Ok(())
+        })?;
+        parser.end()?;
+        Ok(header)
+    }
+
+    /// The tensors must tile the data: sorted by place, each begins where the one before ends.
+    fn check_layout(&self, size: u64) -> Result<()> {
+        let mut order: Vec<(u64, u64, &str)> =
+            self.tensors.iter().map(|(name, info)| (info.begin, info.end, &**name)).collect();
+        order.sort_unstable();
+        let mut reached = 0;
+        for (begin, end, name) in order {
+            if begin != reached {
+                let what = match begin < reached {
+                    true => "overlaps the tensor before it",
+                    false => "leaves a hole before it",
+                };
+                let what = format!("the data begins at {begin} and {what} ({reached})");
+                return Err(Error::malformed(what).under_key("data_offsets").under_key(name));
+            }
+            if end > size {
+                let what = format!("the data ends at {end} and the file has {size} bytes of data");
+                return Err(Error::truncated(what).under_key("data_offsets").under_key(name));
+            }
+            reached = end;
+        }
+        match size.checked_sub(reached) {
+            Some(0) => Ok(()),
+            rest => Err(Error::malformed(format!(
+                "{} bytes after the last tensor belong to none",
+                rest.unwrap_or_default()
+            ))),
+        }
+    }
+}
+
+fn read_metadata(parser: &mut Parser<'_>) -> Result<BTreeMap<String, String>> {
+    let mut metadata = BTreeMap::new();
+    if parser.peek()? == Kind::Null {
+        parser.null()?;
+        return Ok(metadata);
+    }
+    parser.object(|parser, key| {
+        let value = parser.string()?;
+        metadata.insert(key.to_owned(), value.into_owned());
+        Ok(())
+    })?;
+    Ok(metadata)
+}
+
+fn read_tensor(parser: &mut Parser<'_>) -> Result<TensorInfo> {
+    let mut stored = None;
+    let mut shape = None;
+    let mut offsets = None;
+    parser.object(|parser, key| {
+        match key {
+            "dtype" => {
+                let name = parser.string()?;
+                let found = StoredDType::from_name(&name);
+                let unknown = || Error::unsupported(format!("unknown dtype {name:?}"));
+                stored = Some(found.ok_or_else(unknown)?);
+            }
+            "shape" => shape = Some(read_shape(parser)?),
+            "data_offsets" => offsets = Some(read_offsets(parser)?),
+            _ => parser.skip()?,
+        }
+        Ok(())
+    })?;
+    let missing = |key: &str| Error::malformed(format!("the key {key:?} is missing"));
+    let stored = stored.ok_or_else(|| missing("dtype"))?;
+    let shape = shape.ok_or_else(|| missing("shape"))?;
+    let (begin, end) = offsets.ok_or_else(|| missing("data_offsets"))?;
+    let extent = Extent::new(&shape, stored.bits()).map_err(|e| e.under_key("shape"))?;
+    if end.checked_sub(begin) != Some(extent.bytes) {
+        return Err(Error::malformed(format!(
+            "{} {shape:?} takes {} bytes, not those from {begin} to {end}",
+            stored.name(),
+            extent.bytes
+        ))
+        .under_key("data_offsets"));
+    }
+    Ok(TensorInfo { stored, shape, begin, end })
+}
+
+fn read_shape(parser: &mut Parser<'_>) -> Result<Box<[usize]>> {
+    let mut dims = [0; MAX_RANK];
+    let mut rank: usize = 0;
+    parser.array(|parser, index| {
+        let dim = to_usize(parser.u64()?, "the dimension")?;
+        let Some(place) = dims.get_mut(index) else {
+            return Err(Error::limit(format!("more than {MAX_RANK} dimensions")));
+        };
+        *place = dim;
+        rank = index.saturating_add(1);
+        Ok(())
+    })?;
+    Ok(dims.get(..rank).unwrap_or_default().into())
+}
+
+fn read_offsets(parser: &mut Parser<'_>) -> Result<(u64, u64)> {
+    let mut pair = [0; 2];
+    let mut count: usize = 0;
+    let wrong = || Error::malformed("data_offsets must be two numbers");
+    parser.array(|parser, index| {
+        let place = pair.get_mut(index).ok_or_else(wrong)?;
+        *place = parser.u64()?;
+        count = index.saturating_add(1);
+        Ok(())
+    })?;
+    match pair {
+        [begin, end] if count == 2 => Ok((begin, end)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Opens a file and returns all its tensors; see [`SafeTensors`] for the metadata.
+pub fn load_safetensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>> {
+    SafeTensors::open(path)?.arrays()
+}
+
+/// The name of a dtype in a safetensors file.
+fn stored_of(dtype: DType) -> StoredDType {
+    match dtype {
+        DType::Bool => StoredDType::Bool,
+        DType::U8 => StoredDType::U8,
+        DType::U16 => StoredDType::U16,
+        DType::U32 => StoredDType::U32,
+        DType::U64 => StoredDType::U64,
+        DType::I8 => StoredDType::I8,
+        DType::I16 => StoredDType::I16,
+        DType::I32 => StoredDType::I32,
+        DType::I64 => StoredDType::I64,
+        DType::F16 => StoredDType::F16,
+        DType::BF16 => StoredDType::BF16,
+        DType::F32 => StoredDType::F32,
+        DType::F64 => StoredDType::F64,
+        DType::C64 => StoredDType::C64,
+    }
+}
+
+/// Saves named arrays, whole or not at all: a crash leaves what was there before.
+///
+/// `arrays` is any map or list of names and arrays; `metadata` is `&[("format", "mlx")]` for a
+/// converted model and `&[]` for none. Wide dtypes come first
+/// and the data starts at a multiple of 8, so every tensor is aligned, as the reference
+/// implementation writes. One array at a time is evaluated and held in memory.
+///
+/// An array that was loaded lazily from the file being replaced stays readable.
+pub fn save_safetensors<'a, N: AsRef<str>>(
+    path: impl AsRef<Path>,
+    arrays: impl IntoIterator<Item = (N, &'a Array)>,
+    metadata: &[(&str, &str)],
+) -> Result<()> {
+    let path = path.as_ref();
+    let at = |e: Error| e.in_file(path.display());
+    let plan = Plan::new(arrays, metadata).map_err(at)?;
+    let mut file = AtomicFile::create(path)?;
+    file.write(&to_u64(plan.header.len()).to_le_bytes())?;
+    file.write(&plan.header)?;
+    for (name, array, bytes) in plan.order {
+        let data = array.to_bytes();
+        let data = data.map_err(|e| at(Error::from_array(e, &format!("tensor {name:?}"))))?;
+        // The header is written already, so a disagreement must not reach the disk.
+        if to_u64(data.len()) != bytes {
+            let what = format!("tensor {name:?} has {} bytes instead of {bytes}", data.len());
+            return Err(at(Error::new(ErrorKind::Array, what)));
+        }
+        file.write(&data)?;
+    }
+    file.finish()
+}
+
+/// What will be written, decided before the first byte is.
+struct Plan<'a> {
+    header: Vec<u8>,
+    order: Vec<(String, &'a Array, u64)>,
+}
+
+impl<'a> Plan<'a> {
+    fn new<N: AsRef<str>>(
+        arrays: impl IntoIterator<Item = (N, &'a Array)>,
+        metadata: &[(&str, &str)],
+    ) -> Result<Plan<'a>> {
+        let mut tensors = BTreeMap::new();
+        for (name, array) in arrays {
+            let name = name.as_ref();
+            if name == METADATA || name.len() > MAX_NAME {
+                let what = format!("{name:?} cannot be a tensor's name");
+                return Err(Error::new(ErrorKind::Argument, what));
+            }
+            let (shape, dtype, bytes) = describe(name, array)?;
+            if tensors.insert(name.to_owned(), (array, shape, dtype, bytes)).is_some() {
+                let what = format!("two tensors are called {name:?}");
+                return Err(Error::new(ErrorKind::Argument, what));
+            }
+        }
+        let mut strings = BTreeMap::new();
+        for (key, value) in metadata {
+            strings.insert((*key).to_owned(), Value::from(*value));
+        }
+        let mut order: Vec<_> = tensors.into_iter().collect();
+        order.sort_by_key(|(_, (_, _, dtype, _))| std::cmp::Reverse(dtype.size()));
+
+        let mut members = Vec::with_capacity(order.len().saturating_add(1));
+        if !strings.is_empty() {
+            let strings: serde_json::Map<_, _> = strings.into_iter().collect();
+            members.push(format!("{:?}:{}", METADATA, Value::Object(strings)));
+        }
+        let mut begin: u64 = 0;
+        let mut data = Vec::with_capacity(order.len());
+        for (name, (array, shape, dtype, bytes)) in order {
+            let end = begin
+                .checked_add(bytes)
+                .ok_or_else(|| Error::limit("the tensors together exceed 2^64 bytes"))?;
+            members.push(format!(
+                "{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{begin},{end}]}}",
+                Value::from(name.as_str()),
+                stored_of(dtype).name(),
+                Value::from(shape),
+            ));
+            begin = end;
+            data.push((name, array, bytes));
+        }
+        let mut header = format!("{{{}}}", members.join(",")).into_bytes();
+        let padded = header.len().checked_next_multiple_of(8).unwrap_or(header.len());
+        header.resize(padded, b' ');
+        if to_u64(header.len()) > MAX_HEADER || data.len() > MAX_TENSORS {
+            return Err(Error::limit("too many tensors for one safetensors file"));
+        }
+        Ok(Plan { header, order: data })
+    }
+}
+
+/// Shape, dtype and size of an array, without evaluating it.
+pub(crate) fn describe(name: &str, array: &Array) -> Result<(Vec<usize>, DType, u64)> {
+    let wrap = |e| Error::from_array(e, &format!("tensor {name:?}"));
+    let shape = array.shape().map_err(wrap)?.to_vec();
+    let dtype = array.dtype().map_err(wrap)?;
+    let bytes = Extent::new(&shape, stored_of(dtype).bits())?.bytes;
+    Ok((shape, dtype, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn reads_what_mlx_writes() {
+        // No padding, data not in the order of the names, null metadata, unaligned.
+        let header = r#"{"__metadata__":null,"a":{"data_offsets":[4,10],"dtype":"BF16","shape":[3]},"b":{"data_offsets":[0,4],"dtype":"F32","shape":[]},"c":{"data_offsets":[10,10],"dtype":"I8","shape":[0]}}"#;
+        let mut data = 1.5f32.to_le_bytes().to_vec();
+        data.extend([1.0f32, 2.0, 3.0].iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()));
+        let tensors = SafeTensors::from_bytes(file(header, &data)).unwrap();
+        assert_eq!(tensors.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(tensors.get("b").unwrap().to_vec::<f32>().unwrap(), [1.5]);
+        let a: Vec<bf16> = tensors.get("a").unwrap().to_vec().unwrap();
+        assert_eq!(a.iter().map(|x| x.to_f32()).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+        assert_eq!(tensors.get("c").unwrap().shape().unwrap(), [0]);
+        assert!(tensors.metadata().is_empty());
+        assert_eq!(tensors.get("d").unwrap_err().kind(), ErrorKind::Missing);
+    }
+
+    #[test]
+    fn float8_is_raw_bytes_and_float4_does_not_load() {
+        let header = r#"{"e":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},"f":{"dtype":"F4","shape":[2],"data_offsets":[2,3]},"s":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[3,4]}}"#;
+        let tensors = SafeTensors::from_bytes(file(header, &[0x38, 0xff, 0x21, 127])).unwrap();
+        assert_eq!(tensors.get("e").unwrap().to_vec::<u8>().unwrap(), [0x38, 0xff]);
+        assert_eq!(tensors.get("s").unwrap().dtype().unwrap(), DType::U8);
+        assert_eq!(tensors.info("f").unwrap().stored(), StoredDType::F4);
+        assert_eq!(tensors.get("f").unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn booleans_are_zero_or_one() {
+        let header = r#"{"b":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]}}"#;
+        let tensors = SafeTensors::from_bytes(file(header, &[0, 1, 0xfe])).unwrap();
+        assert_eq!(tensors.get("b").unwrap().to_bytes().unwrap(), [0, 1, 1]);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let header = r#"{"a":{"dtype":"F32","shape":[2,"x"],"data_offsets":[0,8]}}"#;
+        let error = SafeTensors::from_bytes(file(header, &[0; 8])).unwrap_err();
+        assert_eq!(error.json_path().as_deref(), Some("a.shape[1]"));
+        assert_eq!(error.file(), "<memory>");
+        let error = SafeTensors::from_bytes(file("{} x", &[])).unwrap_err();
+        assert!(error.to_string().contains("at byte 11"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_save_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let one = Array::from_slice(&[1.0f32], [1]);
+        save_safetensors(&path, [("a", &one)], &[("k", "v")]).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        for names in [["x", "x"], ["x", METADATA]] {
+            let arrays = names.map(|name| (name, &one));
+            assert!(save_safetensors(&path, arrays, &[("k", "v")]).is_err());
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
