@@ -59,6 +59,61 @@ pub(crate) fn offset_of(mut linear: usize, shape: &[usize], strides: &[isize]) -
     offset
 }
 
+/// Calls `f(start, offsets, len)` for every piece of an innermost row that lies in the row-major
+/// range `start..end` of `shape`: `len` neighbours along the last axis, the first of which has
+/// row-major index `start` and lies at `offsets[o]` in operand `o`.
+#[inline]
+pub(crate) fn rows<const N: usize>(
+    shape: &[usize],
+    strides: [&[isize]; N],
+    start: usize,
+    end: usize,
+    mut f: impl FnMut(usize, [isize; N], usize),
+) {
+    if start >= end {
+        return;
+    }
+    let last = shape.len() - 1;
+    let width = shape[last];
+    let mut index: SmallVec<[usize; 8]> = SmallVec::from_elem(0, shape.len());
+    let mut rest = start;
+    for axis in (0..shape.len()).rev() {
+        index[axis] = rest % shape[axis];
+        rest /= shape[axis];
+    }
+    let mut offsets = [0isize; N];
+    for (offset, strides) in offsets.iter_mut().zip(strides) {
+        *offset = index.iter().zip(strides).map(|(&i, &s)| i as isize * s).sum();
+    }
+    let mut at = start;
+    loop {
+        let len = (width - index[last]).min(end - at);
+        f(at, offsets, len);
+        at += len;
+        if at >= end {
+            return;
+        }
+        // Back to the row's start, then one step along the axis before, with carries.
+        for (offset, strides) in offsets.iter_mut().zip(strides) {
+            *offset -= index[last] as isize * strides[last];
+        }
+        index[last] = 0;
+        for axis in (0..last).rev() {
+            index[axis] += 1;
+            for (offset, strides) in offsets.iter_mut().zip(strides) {
+                *offset += strides[axis];
+            }
+            if index[axis] < shape[axis] {
+                break;
+            }
+            for (offset, strides) in offsets.iter_mut().zip(strides) {
+                *offset -= shape[axis] as isize * strides[axis];
+            }
+            index[axis] = 0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +131,22 @@ mod tests {
         assert_eq!(&c.strides[1][..], &[0, 1]);
         assert_eq!(offset_of(9, &c.shape, &c.strides[0]), 9);
         assert_eq!(offset_of(9, &c.shape, &c.strides[1]), 1);
+    }
+
+    #[test]
+    fn rows_visit_every_element_of_a_range() {
+        let (shape, a, b) = ([3, 2, 5], [-1isize, 100, 7], [10isize, 5, 1]);
+        for start in 0..=30 {
+            for end in start..=30 {
+                let mut next = start;
+                rows(&shape, [&a, &b], start, end, |at, [oa, ob], len| {
+                    assert_eq!(at, next);
+                    assert_eq!(ob, at as isize);
+                    assert_eq!(oa, offset_of(at, &shape, &a));
+                    next += len;
+                });
+                assert_eq!(next, end);
+            }
+        }
     }
 }

@@ -42,7 +42,11 @@ impl Tensor {
         };
         // SAFETY: the vector holds at least as many bytes as the slice.
         unsafe {
-            std::ptr::copy_nonoverlapping(memory.as_ptr(), t.memory.as_mut_ptr().cast(), memory.len());
+            std::ptr::copy_nonoverlapping(
+                memory.as_ptr(),
+                t.memory.as_mut_ptr().cast(),
+                memory.len(),
+            );
         }
         t.check(memory.len());
         t
@@ -123,8 +127,8 @@ impl Tensor {
         let size = self.dtype.size();
         (0..self.size())
             .map(|i| {
-                let at = self.offset as isize
-                    + crate::strided::offset_of(i, &self.shape, &self.strides);
+                let at =
+                    self.offset as isize + crate::strided::offset_of(i, &self.shape, &self.strides);
                 let mut bytes = [0u8; 8];
                 // SAFETY: layouts were checked to stay inside the memory.
                 unsafe {
