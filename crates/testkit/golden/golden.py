@@ -74,4 +74,5 @@ def write_safetensors(name, tensors, metadata=None):
 
     path = os.path.join(HERE, name)
     save_file({k: np.array(tensors[k], order="C") for k in sorted(tensors)}, path, metadata)
+    os.chmod(path, 0o644)
     print(f"{name}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
