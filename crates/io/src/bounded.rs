@@ -98,8 +98,13 @@ impl Bounded {
         buffer
             .try_reserve_exact(size)
             .map_err(|_| self.locate(Error::limit(format!("no memory for {what}"))))?;
-        buffer.resize(size, 0);
-        self.fetch(&mut buffer, self.position)?;
+        match self.cached(size) {
+            Some(bytes) => buffer.extend_from_slice(bytes),
+            None => {
+                buffer.resize(size, 0);
+                self.fetch(&mut buffer, self.position)?;
+            }
+        }
         self.position = next;
         Ok(buffer)
     }
@@ -108,11 +113,7 @@ impl Bounded {
     pub(crate) fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
         let count = to_u64(N);
         let next = self.claim(count, what)?;
-        let start = self.position.checked_sub(self.block_start).filter(|_| !self.block.is_empty());
-        let cached = start
-            .and_then(|start| usize::try_from(start).ok())
-            .and_then(|start| self.block.get(start..)?.first_chunk::<N>());
-        let out = match cached {
+        let out = match self.cached(N).and_then(|bytes| bytes.first_chunk::<N>()) {
             Some(chunk) => *chunk,
             None => {
                 let size = to_usize(self.remaining().min(BLOCK.max(count)), what)?;
@@ -128,6 +129,12 @@ impl Bounded {
         };
         self.position = next;
         Ok(out)
+    }
+
+    /// The next bytes, if they were fetched with earlier ones.
+    fn cached(&self, count: usize) -> Option<&[u8]> {
+        let start = self.position.checked_sub(self.block_start)?;
+        self.block.get(usize::try_from(start).ok()?..)?.get(..count)
     }
 
     /// A little-endian u16.

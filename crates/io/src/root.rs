@@ -238,11 +238,8 @@ impl Base {
             FileType::Symlink => return Ok(Walk::Link),
             _ => return Err(not_regular()),
         }
-        let flags = OFlags::RDONLY
-            | OFlags::CLOEXEC
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY;
+        let flags =
+            OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match openat(from, last, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::LOOP | Errno::MLINK) => return Ok(Walk::Link),
@@ -290,9 +287,8 @@ pub(crate) fn open_regular(path: &Path) -> Result<File> {
 
 /// Checks that a name from a file or a server is plain and relative.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    let refuse = |why: &str| {
-        Err(Error::new(ErrorKind::Outside, format!("the file name {name:?} {why}")))
-    };
+    let refuse =
+        |why: &str| Err(Error::new(ErrorKind::Outside, format!("the file name {name:?} {why}")));
     if name.len() > MAX_NAME {
         return refuse("is too long");
     }
@@ -392,7 +388,10 @@ mod tests {
         fs::write(folder.path().join("data"), "s").unwrap();
         fs::hard_link(folder.path().join("data"), inside.join("data")).unwrap();
         assert!(Root::open(&inside).unwrap().has("data"));
-        assert_eq!(kind(&Root::open(&inside).unwrap().deny_hard_links(), "data"), ErrorKind::Outside);
+        assert_eq!(
+            kind(&Root::open(&inside).unwrap().deny_hard_links(), "data"),
+            ErrorKind::Outside
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@
 //! * headers above 100,000,000 bytes (the reference's limit), names above 4,096 bytes and more than
 //!   262,144 tensors in one file are refused.
 
+mod write;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -22,13 +24,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lazul_core::{Array, ByteSource, DType};
-use serde_json::Value;
 
-use crate::atomic::AtomicFile;
+pub(crate) use self::write::describe;
+pub use self::write::save_safetensors;
 use crate::bounded::Bounded;
 use crate::error::{Error, ErrorKind, Result};
 use crate::json::{Kind, Parser};
-use crate::size::{Extent, MAX_RANK, to_u64, to_usize};
+use crate::size::{Extent, MAX_RANK, to_usize};
 use crate::source::{FileSource, MappedSource, Mapping, MemorySource};
 
 /// Largest header, as in the reference implementation.
@@ -409,128 +411,6 @@ fn read_offsets(parser: &mut Parser<'_>) -> Result<(u64, u64)> {
 /// Opens a file and returns all its tensors; see [`SafeTensors`] for the metadata.
 pub fn load_safetensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>> {
     SafeTensors::open(path)?.arrays()
-}
-
-/// The name of a dtype in a safetensors file.
-fn stored_of(dtype: DType) -> StoredDType {
-    match dtype {
-        DType::Bool => StoredDType::Bool,
-        DType::U8 => StoredDType::U8,
-        DType::U16 => StoredDType::U16,
-        DType::U32 => StoredDType::U32,
-        DType::U64 => StoredDType::U64,
-        DType::I8 => StoredDType::I8,
-        DType::I16 => StoredDType::I16,
-        DType::I32 => StoredDType::I32,
-        DType::I64 => StoredDType::I64,
-        DType::F16 => StoredDType::F16,
-        DType::BF16 => StoredDType::BF16,
-        DType::F32 => StoredDType::F32,
-        DType::F64 => StoredDType::F64,
-        DType::C64 => StoredDType::C64,
-    }
-}
-
-/// Saves named arrays, whole or not at all: a crash leaves what was there before.
-///
-/// `arrays` is any map or list of names and arrays; `metadata` is `&[("format", "mlx")]` for a
-/// converted model and `&[]` for none. Wide dtypes come first
-/// and the data starts at a multiple of 8, so every tensor is aligned, as the reference
-/// implementation writes. One array at a time is evaluated and held in memory.
-///
-/// An array that was loaded lazily from the file being replaced stays readable.
-pub fn save_safetensors<'a, N: AsRef<str>>(
-    path: impl AsRef<Path>,
-    arrays: impl IntoIterator<Item = (N, &'a Array)>,
-    metadata: &[(&str, &str)],
-) -> Result<()> {
-    let path = path.as_ref();
-    let at = |e: Error| e.in_file(path.display());
-    let plan = Plan::new(arrays, metadata).map_err(at)?;
-    let mut file = AtomicFile::create(path)?;
-    file.write(&to_u64(plan.header.len()).to_le_bytes())?;
-    file.write(&plan.header)?;
-    for (name, array, bytes) in plan.order {
-        let data = array.to_bytes();
-        let data = data.map_err(|e| at(Error::from_array(e, &format!("tensor {name:?}"))))?;
-        // The header is written already, so a disagreement must not reach the disk.
-        if to_u64(data.len()) != bytes {
-            let what = format!("tensor {name:?} has {} bytes instead of {bytes}", data.len());
-            return Err(at(Error::new(ErrorKind::Array, what)));
-        }
-        file.write(&data)?;
-    }
-    file.finish()
-}
-
-/// What will be written, decided before the first byte is.
-struct Plan<'a> {
-    header: Vec<u8>,
-    order: Vec<(String, &'a Array, u64)>,
-}
-
-impl<'a> Plan<'a> {
-    fn new<N: AsRef<str>>(
-        arrays: impl IntoIterator<Item = (N, &'a Array)>,
-        metadata: &[(&str, &str)],
-    ) -> Result<Plan<'a>> {
-        let mut tensors = BTreeMap::new();
-        for (name, array) in arrays {
-            let name = name.as_ref();
-            if name == METADATA || name.len() > MAX_NAME {
-                let what = format!("{name:?} cannot be a tensor's name");
-                return Err(Error::new(ErrorKind::Argument, what));
-            }
-            let (shape, dtype, bytes) = describe(name, array)?;
-            if tensors.insert(name.to_owned(), (array, shape, dtype, bytes)).is_some() {
-                let what = format!("two tensors are called {name:?}");
-                return Err(Error::new(ErrorKind::Argument, what));
-            }
-        }
-        let mut strings = BTreeMap::new();
-        for (key, value) in metadata {
-            strings.insert((*key).to_owned(), Value::from(*value));
-        }
-        let mut order: Vec<_> = tensors.into_iter().collect();
-        order.sort_by_key(|(_, (_, _, dtype, _))| std::cmp::Reverse(dtype.size()));
-
-        let mut members = Vec::with_capacity(order.len().saturating_add(1));
-        if !strings.is_empty() {
-            let strings: serde_json::Map<_, _> = strings.into_iter().collect();
-            members.push(format!("{:?}:{}", METADATA, Value::Object(strings)));
-        }
-        let mut begin: u64 = 0;
-        let mut data = Vec::with_capacity(order.len());
-        for (name, (array, shape, dtype, bytes)) in order {
-            let end = begin
-                .checked_add(bytes)
-                .ok_or_else(|| Error::limit("the tensors together exceed 2^64 bytes"))?;
-            members.push(format!(
-                "{}:{{\"dtype\":\"{}\",\"shape\":{},\"data_offsets\":[{begin},{end}]}}",
-                Value::from(name.as_str()),
-                stored_of(dtype).name(),
-                Value::from(shape),
-            ));
-            begin = end;
-            data.push((name, array, bytes));
-        }
-        let mut header = format!("{{{}}}", members.join(",")).into_bytes();
-        let padded = header.len().checked_next_multiple_of(8).unwrap_or(header.len());
-        header.resize(padded, b' ');
-        if to_u64(header.len()) > MAX_HEADER || data.len() > MAX_TENSORS {
-            return Err(Error::limit("too many tensors for one safetensors file"));
-        }
-        Ok(Plan { header, order: data })
-    }
-}
-
-/// Shape, dtype and size of an array, without evaluating it.
-pub(crate) fn describe(name: &str, array: &Array) -> Result<(Vec<usize>, DType, u64)> {
-    let wrap = |e| Error::from_array(e, &format!("tensor {name:?}"));
-    let shape = array.shape().map_err(wrap)?.to_vec();
-    let dtype = array.dtype().map_err(wrap)?;
-    let bytes = Extent::new(&shape, stored_of(dtype).bits())?.bytes;
-    Ok((shape, dtype, bytes))
 }
 
 #[cfg(test)]
