@@ -1,1 +1,5 @@
 //! Lazul's language models: tokenizers, chat templates, caches, the Llama family, sampling and generation.
+
+#![forbid(unsafe_code)]
+
+pub mod text;
