@@ -22,6 +22,7 @@ mod quantized;
 mod random;
 mod reduce;
 mod rope;
+mod rows;
 mod scan;
 mod softmax;
 mod sort;
