@@ -1,0 +1,187 @@
+//! Stable sorting along an axis.
+//!
+//! Elements become unsigned keys of the same order (the sign bit of floats flipped, NaN the largest
+//! key, -0 the key of +0, complex numbers lexicographic), and what is sorted is the key with the
+//! element's position below it: keys are then distinct, so that any algorithm gives the one stable
+//! order and threads cannot change it. Lines run in parallel; a long line is sorted by a parallel
+//! radix sort.
+
+use crate::pool::{parallel, parallel_ranges};
+use crate::rows::{Shared, apart, at};
+use crate::strided::offset_of;
+use lazul_ir::{Complex32, DType, Job, Target, bf16, f16};
+use smallvec::SmallVec;
+
+mod radix;
+
+/// `x` → its elements in ascending order along `axis`.
+pub(crate) fn sort(axis: usize, job: &Job<'_>) {
+    run(axis, job, false);
+}
+
+/// `x` → the u32 positions that sort it along `axis`.
+pub(crate) fn argsort(axis: usize, job: &Job<'_>) {
+    run(axis, job, true);
+}
+
+fn run(axis: usize, job: &Job<'_>, positions: bool) {
+    let out = job.outputs[0];
+    if out.size() == 0 {
+        return;
+    }
+    apart(&out, job.inputs, |out| {
+        macro_rules! with {
+            ($t:ty) => {
+                lines::<$t>(axis, job, out, positions)
+            };
+        }
+        match job.inputs[0].dtype {
+            DType::Bool | DType::U8 => with!(u8),
+            DType::U16 => with!(u16),
+            DType::U32 => with!(u32),
+            DType::U64 => with!(u64),
+            DType::I8 => with!(i8),
+            DType::I16 => with!(i16),
+            DType::I32 => with!(i32),
+            DType::I64 => with!(i64),
+            DType::F16 => with!(f16),
+            DType::BF16 => with!(bf16),
+            DType::F32 => with!(f32),
+            DType::F64 => with!(f64),
+            DType::C64 => with!(Complex32),
+        }
+    });
+}
+
+/// An element that has an order-preserving unsigned key.
+trait Sortable: Copy + Send + Sync {
+    /// The key with a position below it.
+    type Entry: radix::Entry;
+    fn entry(self, position: u32) -> Self::Entry;
+}
+
+/// The key of a float's bits: `$sign` is the sign bit.
+macro_rules! float_key {
+    ($bits:expr, $sign:expr, $nan:expr) => {{
+        let bits = if $bits == $sign { 0 } else { $bits }; // -0 is 0
+        let key = if bits & $sign != 0 { !bits } else { bits | $sign };
+        if $nan { !0 } else { key }
+    }};
+}
+
+macro_rules! sortable {
+    ($($t:ty, $entry:ty, |$x:ident| $key:expr;)*) => {$(
+        impl Sortable for $t {
+            type Entry = $entry;
+            #[inline(always)]
+            fn entry(self, position: u32) -> $entry {
+                let $x = self;
+                <$entry as radix::Entry>::new($key as u64, position)
+            }
+        }
+    )*};
+}
+sortable! {
+    u8, u64, |x| x;
+    u16, u64, |x| x;
+    u32, u64, |x| x;
+    u64, (u64, u32), |x| x;
+    i8, u64, |x| x as u8 ^ 0x80;
+    i16, u64, |x| x as u16 ^ 0x8000;
+    i32, u64, |x| x as u32 ^ 0x8000_0000;
+    i64, (u64, u32), |x| x as u64 ^ (1 << 63);
+    f16, u64, |x| float_key!(x.to_bits(), 0x8000u16, x.is_nan());
+    bf16, u64, |x| float_key!(x.to_bits(), 0x8000u16, x.is_nan());
+    f32, u64, |x| float_key!(x.to_bits(), 0x8000_0000u32, x.is_nan());
+    f64, (u64, u32), |x| float_key!(x.to_bits(), 1u64 << 63, x.is_nan());
+    Complex32, (u64, u32), |x| {
+        let re: u32 = float_key!(x.re.to_bits(), 0x8000_0000u32, false);
+        let im: u32 = float_key!(x.im.to_bits(), 0x8000_0000u32, false);
+        if x.is_nan() { !0 } else { (re as u64) << 32 | im as u64 }
+    };
+}
+
+/// Lines handled together where neighbours along the axis are far apart in memory.
+const LINES: usize = 16;
+
+fn lines<T: Sortable>(axis: usize, job: &Job<'_>, out: &Target<'_>, positions: bool) {
+    use radix::Entry as _;
+    let src = &job.inputs[0];
+    let len = src.shape[axis];
+    assert!(len <= u32::MAX as usize, "a line of 2^32 elements or more has no u32 positions");
+    let without = |s: &[isize]| -> SmallVec<[isize; 6]> {
+        s.iter().enumerate().filter(|(a, _)| *a != axis).map(|(_, &s)| s).collect()
+    };
+    let shape: SmallVec<[usize; 6]> =
+        src.shape.iter().enumerate().filter(|(a, _)| *a != axis).map(|(_, &d)| d).collect();
+    let strides = without(src.strides);
+    let count: usize = shape.iter().product();
+    let inner: usize = src.shape[axis + 1..].iter().product();
+    let step = src.strides[axis];
+
+    // Long lines come one after the other, each in parallel within itself.
+    let group = if inner > 1 && len < radix::LONG { LINES } else { 1 };
+    let sort_lines = |first: usize, last: usize| {
+        let n = last - first;
+        let offsets: SmallVec<[isize; LINES]> =
+            (first..last).map(|l| offset_of(l, &shape, &strides)).collect();
+        let mut values: Vec<T> = Vec::with_capacity(n * len);
+        let mut entries: Vec<T::Entry> = Vec::with_capacity(n * len);
+        let (value_out, entry_out) =
+            (Shared::new(values.as_mut_ptr()), Shared::new(entries.as_mut_ptr()));
+        parallel_ranges(len, 1 << 16, |low, high| {
+            for i in low..high {
+                for (l, &offset) in offsets.iter().enumerate() {
+                    // SAFETY: element `i` of line `first + l`; the slots are reserved for it.
+                    unsafe {
+                        let x = *src.ptr.cast::<T>().offset(offset + i as isize * step);
+                        value_out.get().add(l * len + i).write(x);
+                        entry_out.get().add(l * len + i).write(x.entry(i as u32));
+                    }
+                }
+            }
+        });
+        // SAFETY: all `n * len` slots were written.
+        unsafe {
+            values.set_len(n * len);
+            entries.set_len(n * len);
+        }
+        for line in entries.chunks_mut(len) {
+            radix::sort(line);
+        }
+        let (values, entries) = (&values, &entries);
+        parallel_ranges(len, 1 << 16, |low, high| {
+            for i in low..high {
+                for l in 0..n {
+                    let line = first + l;
+                    let place = (line / inner * len + i) * inner + line % inner;
+                    let position = entries[l * len + i].position();
+                    // SAFETY: each place of the output is written once.
+                    unsafe {
+                        if positions {
+                            at(out, place).cast::<u32>().write(position);
+                        } else {
+                            let value = values[l * len + position as usize];
+                            at(out, place).cast::<T>().write(value);
+                        }
+                    }
+                }
+            }
+        });
+    };
+    if len >= radix::LONG && count < 8 {
+        (0..count).for_each(|l| sort_lines(l, l + 1));
+    } else if group > 1 {
+        // Groups do not reach past the end of the axes that follow.
+        let groups = inner.div_ceil(group);
+        parallel(count / inner * groups, |i| {
+            let (outer, first) = (i / groups * inner, i % groups * group);
+            sort_lines(outer + first, outer + inner.min(first + group));
+        });
+    } else {
+        let grain = ((1 << 13) / len).max(1);
+        parallel_ranges(count, grain, |first, last| {
+            (first..last).for_each(|l| sort_lines(l, l + 1));
+        });
+    }
+}
