@@ -1,0 +1,274 @@
+//! Matrix products of every dtype.
+//!
+//! [`matmul`] merges batch axes into rows where the right operand is shared, picks the type that the
+//! product is computed in (f32 for the half types; i32 or i64, wrapping, for integers; a real
+//! product of twice the size for complex), and hands packers for both operands to [`driver`], which
+//! blocks, packs and runs the micro-kernels of [`kernel`]. No operand is copied as a whole:
+//! transposed, sliced and broadcast ones are packed as they lie.
+
+pub(crate) mod driver;
+pub(crate) mod kernel;
+pub(crate) mod pack;
+#[cfg(test)]
+mod tests;
+
+use crate::convert;
+use crate::strided::{Collapsed, collapse};
+use driver::{Pack, Product, Store};
+use kernel::Compute;
+use lazul_ir::{DType, Job};
+use pack::{Complex, Dense, Side};
+
+/// `a (…, m, k) · b (…, k, n)`.
+pub(crate) fn matmul(job: &Job<'_>) {
+    let (a, b, out) = (&job.inputs[0], &job.inputs[1], &job.outputs[0]);
+    let rank = a.shape.len();
+    let (m, k, n) = (a.shape[rank - 2], a.shape[rank - 1], b.shape[rank - 1]);
+    if out.size() == 0 {
+        return;
+    }
+    let strides_of = |x: &lazul_ir::Operand<'_>| (x.strides[rank - 2], x.strides[rank - 1]);
+    let ((a_row, a_k), (b_k, b_col)) = (strides_of(a), strides_of(b));
+    let a_lead = [&a.strides[..rank - 2], &[a_row]].concat();
+    let b_lead = [&b.strides[..rank - 2], &[0]].concat();
+    let rows = Rows::merge(&a.shape[..rank - 1], &[&a_lead, &b_lead], m);
+
+    let dtype = a.dtype;
+    let left = Dense::new(a.ptr, dtype, &rows.batch, 0, rows.stride, a_k);
+    let right = Dense::new(b.ptr, dtype, &rows.batch, 1, b_col, b_k);
+    let shape = (rows.batch.shape.iter().product(), rows.count, n, k);
+    let output = Output { ptr: out.ptr, dtype, m: rows.count, n, transposed: false };
+    match dtype {
+        DType::F16 | DType::BF16 | DType::F32 => run::<f32>(shape, &left, &right, output),
+        DType::F64 => run::<f64>(shape, &left, &right, output),
+        DType::U64 | DType::I64 => run::<i64>(shape, &left, &right, output),
+        DType::C64 => run_complex(shape, left, right, output),
+        _ => run::<i32>(shape, &left, &right, output),
+    }
+}
+
+/// The rows of the left operand, with as many batch axes merged into them as its layout and the
+/// sharing of the right operand allow.
+pub(crate) struct Rows {
+    /// Rows of one product.
+    pub(crate) count: usize,
+    /// Distance between rows.
+    pub(crate) stride: isize,
+    /// What is left of the batch: operand 0 is the left one, others are as given.
+    pub(crate) batch: Collapsed,
+}
+
+impl Rows {
+    /// `shape` is the left operand's without its last axis. `strides[0]` are its strides, the others
+    /// those of what lies on the right, with 0 in the place of the row axis.
+    pub(crate) fn merge(shape: &[usize], strides: &[&[isize]], m: usize) -> Rows {
+        let mut batch = collapse(shape, strides);
+        let last = batch.shape.len() - 1;
+        // With one row the last axis may be one along which the right operand differs.
+        if batch.strides[1..].iter().any(|s| s[last] != 0) {
+            debug_assert!(m == 1);
+            return Rows { count: 1, stride: 0, batch };
+        }
+        let count = batch.shape.pop().unwrap_or(1);
+        let stride = batch.strides[0][last];
+        batch.strides.iter_mut().for_each(|s| s.truncate(last));
+        Rows { count, stride, batch }
+    }
+}
+
+/// Runs products with as many lanes as possible along the vectors of the kernels: those of the
+/// longer of `m` and `n`, if the other fills no vector.
+fn run<T: Compute>(
+    (batch, m, n, k): (usize, usize, usize, usize),
+    a: &dyn Pack<T>,
+    b: &dyn Pack<T>,
+    output: Output,
+) where
+    Output: Store<T>,
+{
+    if n < 16 && m > n {
+        let c = Output { transposed: true, ..output };
+        Product { batch, m: n, n: m, k, a: b, b: a, c: &c }.run();
+    } else {
+        Product { batch, m, n, k, a, b, c: &output }.run();
+    }
+}
+
+fn run_complex((batch, m, n, k): (usize, usize, usize, usize), a: Dense, b: Dense, output: Output) {
+    // The two orders sum the imaginary part differently, so the choice must not depend on `m`.
+    let swap = n < 16;
+    let (left, right) = if swap { (b, a) } else { (a, b) };
+    let (rows, cols) = if swap { (n, m) } else { (m, n) };
+    Product::<f32> {
+        batch,
+        m: 2 * rows,
+        n: cols,
+        k: 2 * k,
+        a: &Complex { dense: left, side: Side::Left },
+        b: &Complex { dense: right, side: Side::Right },
+        c: &Output { transposed: swap, ..output },
+    }
+    .run();
+}
+
+/// Row-major `(batch, m, n)` memory of any dtype.
+pub(crate) struct Output {
+    pub(crate) ptr: *mut u8,
+    pub(crate) dtype: DType,
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    /// Whether products compute the transpose of what is stored.
+    pub(crate) transposed: bool,
+}
+
+// SAFETY: tiles are disjoint, and the target has no other user while its job runs.
+unsafe impl Sync for Output {}
+
+impl Output {
+    /// Address and stride of `count` elements that start with row `row`, column `col` of a product.
+    fn at(&self, batch: usize, row: usize, col: usize) -> (*mut u8, usize) {
+        let (row, col, step) = if self.transposed { (col, row, self.n) } else { (row, col, 1) };
+        let element = (batch * self.m + row) * self.n + col;
+        // SAFETY: the element lies inside the target.
+        (unsafe { self.ptr.add(element * self.dtype.size()) }, step)
+    }
+
+    /// Writes a tile of elements through `convert`.
+    ///
+    /// # Safety
+    /// `S` must be the type of `dtype`, and the tile must lie inside the product.
+    unsafe fn write<T: Copy, S>(
+        &self,
+        (batch, row, col): (usize, usize, usize),
+        cols: usize,
+        tile: &[T],
+        ld: usize,
+        convert: impl Fn(T) -> S,
+    ) {
+        for (i, line) in tile.chunks(ld).enumerate() {
+            let (ptr, step) = self.at(batch, row + i, col);
+            for (j, &x) in line[..cols].iter().enumerate() {
+                // SAFETY: the caller vouches for the tile.
+                unsafe { ptr.cast::<S>().add(j * step).write(convert(x)) };
+            }
+        }
+    }
+}
+
+impl Store<f32> for Output {
+    fn direct(&self, batch: usize) -> Option<(*mut f32, usize)> {
+        let here = self.dtype == DType::F32 && !self.transposed;
+        here.then(|| (self.at(batch, 0, 0).0.cast(), self.n))
+    }
+
+    fn store(
+        &self,
+        batch: usize,
+        row: usize,
+        col: usize,
+        rows: usize,
+        cols: usize,
+        tile: &[f32],
+        ld: usize,
+    ) {
+        let place = (batch, row, col);
+        let tile = &tile[..rows * ld];
+        // SAFETY: the driver stores tiles inside the product; types follow the dtype.
+        unsafe {
+            match self.dtype {
+                DType::C64 => {
+                    for (i, pair) in tile.chunks(2 * ld).enumerate() {
+                        let (ptr, step) = self.at(batch, row / 2 + i, col);
+                        for j in 0..cols {
+                            ptr.cast::<[f32; 2]>().add(j * step).write([pair[j], pair[ld + j]]);
+                        }
+                    }
+                }
+                DType::F32 => self.write(place, cols, tile, ld, |x| x),
+                _ if !self.transposed => {
+                    for (i, line) in tile.chunks(ld).enumerate() {
+                        convert::store_f32(
+                            &line[..cols],
+                            self.dtype,
+                            self.at(batch, row + i, col).0,
+                        );
+                    }
+                }
+                DType::F16 => self.write(place, cols, tile, ld, half::f16::from_f32),
+                _ => self.write(place, cols, tile, ld, half::bf16::from_f32),
+            }
+        }
+    }
+}
+
+impl Store<f64> for Output {
+    fn direct(&self, batch: usize) -> Option<(*mut f64, usize)> {
+        (!self.transposed).then(|| (self.at(batch, 0, 0).0.cast(), self.n))
+    }
+
+    fn store(
+        &self,
+        batch: usize,
+        row: usize,
+        col: usize,
+        rows: usize,
+        cols: usize,
+        tile: &[f64],
+        ld: usize,
+    ) {
+        // SAFETY: the driver stores tiles inside the product; the dtype is f64.
+        unsafe { self.write((batch, row, col), cols, &tile[..rows * ld], ld, |x| x) }
+    }
+}
+
+impl Store<i64> for Output {
+    fn direct(&self, batch: usize) -> Option<(*mut i64, usize)> {
+        (!self.transposed).then(|| (self.at(batch, 0, 0).0.cast(), self.n))
+    }
+
+    fn store(
+        &self,
+        batch: usize,
+        row: usize,
+        col: usize,
+        rows: usize,
+        cols: usize,
+        tile: &[i64],
+        ld: usize,
+    ) {
+        // SAFETY: the driver stores tiles inside the product; the dtype has 64 bits.
+        unsafe { self.write((batch, row, col), cols, &tile[..rows * ld], ld, |x| x) }
+    }
+}
+
+impl Store<i32> for Output {
+    fn direct(&self, batch: usize) -> Option<(*mut i32, usize)> {
+        let here = self.dtype.size() == 4 && !self.transposed;
+        here.then(|| (self.at(batch, 0, 0).0.cast(), self.n))
+    }
+
+    fn store(
+        &self,
+        batch: usize,
+        row: usize,
+        col: usize,
+        rows: usize,
+        cols: usize,
+        tile: &[i32],
+        ld: usize,
+    ) {
+        let (place, tile) = ((batch, row, col), &tile[..rows * ld]);
+        // SAFETY: the driver stores tiles inside the product; types have the dtype's size.
+        unsafe {
+            match self.dtype.size() {
+                // The sum of zeros and ones is the number of products that are true.
+                1 if self.dtype == DType::Bool => {
+                    self.write(place, cols, tile, ld, |x| (x != 0) as u8)
+                }
+                1 => self.write(place, cols, tile, ld, |x| x as u8),
+                2 => self.write(place, cols, tile, ld, |x| x as u16),
+                _ => self.write(place, cols, tile, ld, |x| x),
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Operands in memory as panels for the micro-kernels, whatever their strides and dtype.
+
+use super::driver::Pack;
+use crate::strided::{Collapsed, offset_of};
+use half::{bf16, f16};
+use lazul_ir::DType;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// A batch of matrices in memory: lanes by `k`, strides in elements of `dtype`.
+pub(crate) struct Dense {
+    pub(crate) ptr: *const u8,
+    pub(crate) dtype: DType,
+    pub(crate) batch_shape: SmallVec<[usize; 4]>,
+    pub(crate) batch_strides: SmallVec<[isize; 4]>,
+    /// Distance between lanes: rows of `a`, columns of `b`.
+    pub(crate) lane: isize,
+    /// Distance between neighbours along `k`.
+    pub(crate) k: isize,
+}
+
+// SAFETY: an operand's memory has no writer while its job runs.
+unsafe impl Sync for Dense {}
+
+impl Dense {
+    /// Operand `which` of a collapsed batch.
+    pub(crate) fn new(
+        ptr: *const u8,
+        dtype: DType,
+        batch: &Collapsed,
+        which: usize,
+        lane: isize,
+        k: isize,
+    ) -> Dense {
+        Dense {
+            ptr,
+            dtype,
+            batch_shape: batch.shape.clone(),
+            batch_strides: batch.strides[which].clone(),
+            lane,
+            k,
+        }
+    }
+
+    /// Address of an element.
+    pub(crate) fn at(&self, batch: usize, lane: usize, k: usize) -> *const u8 {
+        let offset = offset_of(batch, &self.batch_shape, &self.batch_strides)
+            + lane as isize * self.lane
+            + k as isize * self.k;
+        self.ptr.wrapping_offset(offset * self.dtype.size() as isize)
+    }
+
+    /// Packs elements of type `S` through `convert`.
+    ///
+    /// # Safety
+    /// The block must lie inside the operand, whose dtype must be that of `S`.
+    #[inline(always)]
+    unsafe fn convert<S: Copy, T: Copy + Default>(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        width: usize,
+        dst: &mut [T],
+        convert: impl Fn(S) -> T,
+    ) {
+        if ks.is_empty() {
+            return;
+        }
+        let src = self.at(batch, lanes.start, ks.start).cast::<S>();
+        let (lane, k) = (self.lane, self.k);
+        for (p, panel) in dst.chunks_exact_mut(width * ks.len()).enumerate() {
+            let first = p * width;
+            let filled = width.min(lanes.len() - first);
+            let src = src.wrapping_offset(first as isize * lane);
+            if filled < width {
+                panel.fill(T::default());
+            }
+            // SAFETY: indices stay inside the block, which the caller vouches for.
+            unsafe {
+                if lane == 1 {
+                    for (p, row) in panel.chunks_exact_mut(width).enumerate() {
+                        let src = src.wrapping_offset(p as isize * k);
+                        for (j, d) in row[..filled].iter_mut().enumerate() {
+                            *d = convert(*src.add(j));
+                        }
+                    }
+                } else {
+                    for j in 0..filled {
+                        let src = src.wrapping_offset(j as isize * lane);
+                        for p in 0..ks.len() {
+                            panel[p * width + j] = convert(*src.wrapping_offset(p as isize * k));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+macro_rules! pack_for {
+    ($t:ty, $($dtype:ident: $s:ty => $convert:expr),+ $(,)?) => {
+        impl Pack<$t> for Dense {
+            fn pack(
+                &self,
+                batch: usize,
+                lanes: Range<usize>,
+                ks: Range<usize>,
+                width: usize,
+                dst: &mut [$t],
+            ) {
+                match self.dtype {
+                    // SAFETY: the driver asks for blocks inside the operand.
+                    $(DType::$dtype => unsafe {
+                        self.convert::<$s, $t>(batch, lanes, ks, width, dst, $convert)
+                    },)+
+                    other => unreachable!("{other} is not computed in {}", stringify!($t)),
+                }
+            }
+
+            fn runs_along_k(&self) -> bool {
+                self.k.unsigned_abs() < self.lane.unsigned_abs()
+            }
+        }
+    };
+}
+
+pack_for!(f32, F32: f32 => |x| x, F16: f16 => |x| x.to_f32(), BF16: bf16 => |x| x.to_f32());
+pack_for!(f64, F64: f64 => |x| x);
+pack_for!(
+    i32,
+    Bool: u8 => |x| x as i32,
+    U8: u8 => |x| x as i32,
+    U16: u16 => |x| x as i32,
+    U32: u32 => |x| x as i32,
+    I8: i8 => |x| x as i32,
+    I16: i16 => |x| x as i32,
+    I32: i32 => |x| x,
+);
+pack_for!(i64, U64: u64 => |x| x as i64, I64: i64 => |x| x);
+
+/// Which operand of a complex product a [`Complex`] is.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Side {
+    /// Rows.
+    Left,
+    /// Columns.
+    Right,
+}
+
+/// A complex operand as real panels: `c = a · b` is one real product of twice the rows and twice
+/// the `k`,
+///
+/// ```text
+/// | re c |   | re a  -im a |   | re b |
+/// | im c | = | im a   re a | · | im b |
+/// ```
+///
+/// with real and imaginary lines alternating.
+pub(crate) struct Complex {
+    pub(crate) dense: Dense,
+    pub(crate) side: Side,
+}
+
+impl Pack<f32> for Complex {
+    fn pack(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        width: usize,
+        dst: &mut [f32],
+    ) {
+        for (i, d) in dst.iter_mut().enumerate() {
+            let (panel, rest) = (i / (width * ks.len()), i % (width * ks.len()));
+            let lane = lanes.start + panel * width + rest % width;
+            let k = ks.start + rest / width;
+            *d = 0.0;
+            if lane < lanes.end {
+                let (lane, imaginary_lane) = match self.side {
+                    Side::Left => (lane / 2, lane % 2 == 1),
+                    Side::Right => (lane, false),
+                };
+                let part = self.dense.at(batch, lane, k / 2).cast::<f32>();
+                // SAFETY: the driver asks for lines inside the operand, whose elements are pairs.
+                let (re, im) = unsafe { (*part, *part.add(1)) };
+                *d = match (self.side, imaginary_lane, k % 2) {
+                    (Side::Left, false, 0) | (Side::Left, true, 1) | (Side::Right, _, 0) => re,
+                    (Side::Left, false, _) => -im,
+                    _ => im,
+                };
+            }
+        }
+    }
+
+    fn runs_along_k(&self) -> bool {
+        self.dense.k.unsigned_abs() < self.dense.lane.unsigned_abs()
+    }
+}

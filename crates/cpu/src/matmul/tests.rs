@@ -1,0 +1,228 @@
+//! Products against a naive reference in double precision (and in wide integers).
+
+use crate::testing::{Rng, Tensor, inline, layouts, run};
+use lazul_ir::{Complex32, DType, Kind, Prim};
+
+/// Naive product of row-major values; `(re, im)` pairs, and the sum of absolute products.
+fn reference(a: &Tensor, b: &Tensor) -> (Vec<(f64, f64)>, Vec<f64>) {
+    let rank = a.shape.len();
+    let (m, k, n) = (a.shape[rank - 2], a.shape[rank - 1], b.shape[rank - 1]);
+    let batch: usize = a.shape[..rank - 2].iter().product();
+    let values =
+        |t: &Tensor| -> Vec<(f64, f64)> { t.scalars().iter().map(|s| s.to_c128()).collect() };
+    let (av, bv) = (values(a), values(b));
+    let mut out = vec![(0.0, 0.0); batch * m * n];
+    let mut sizes = vec![0.0; batch * m * n];
+    for z in 0..batch {
+        for i in 0..m {
+            for p in 0..k {
+                let x = av[(z * m + i) * k + p];
+                for j in 0..n {
+                    let y = bv[(z * k + p) * n + j];
+                    let o = &mut out[(z * m + i) * n + j];
+                    o.0 += x.0 * y.0 - x.1 * y.1;
+                    o.1 += x.0 * y.1 + x.1 * y.0;
+                    let size = (x.0.abs() + x.1.abs()) * (y.0.abs() + y.1.abs());
+                    sizes[(z * m + i) * n + j] += size;
+                }
+            }
+        }
+    }
+    (out, sizes)
+}
+
+fn random(rng: &mut Rng, dtype: DType, shape: &[usize]) -> Tensor {
+    match dtype.kind() {
+        Kind::Complex => {
+            let n = shape.iter().product();
+            let v: Vec<Complex32> = (0..n)
+                .map(|_| {
+                    Complex32::new(rng.uniform(-1.0, 1.0) as f32, rng.uniform(-1.0, 1.0) as f32)
+                })
+                .collect();
+            Tensor::new(&v, shape)
+        }
+        Kind::Bool => {
+            let n = shape.iter().product();
+            let v: Vec<f64> = (0..n).map(|_| (rng.below(4) == 0) as u8 as f64).collect();
+            Tensor::from_f64(&v, dtype, shape)
+        }
+        Kind::Int => rng.tensor(dtype, shape, if dtype.is_unsigned() { 0.0 } else { -90.0 }, 90.0),
+        Kind::Float => rng.tensor(dtype, shape, -1.0, 1.0),
+    }
+}
+
+/// Whether `got` is the product: integers exactly (wrapping), floats within rounding.
+#[track_caller]
+fn check(a: &Tensor, b: &Tensor, got: &Tensor, what: &str) {
+    let (want, sizes) = reference(a, b);
+    let k = a.shape[a.shape.len() - 1] as f64;
+    let epsilon = match a.dtype {
+        DType::F64 => 2f64.powi(-52),
+        _ => 2f64.powi(-23),
+    };
+    let rounding = match a.dtype {
+        DType::F16 => 2f64.powi(-11),
+        DType::BF16 => 2f64.powi(-8),
+        _ => 0.0,
+    };
+    for (i, (got, (&want, &size))) in got.scalars().iter().zip(want.iter().zip(&sizes)).enumerate()
+    {
+        match a.dtype.kind() {
+            Kind::Bool => assert_eq!(got.bits != 0, want.0 != 0.0, "{what} [{i}]"),
+            Kind::Int => {
+                // Test values are small enough for the sum to be exact in a double.
+                let bits = 8 * a.dtype.size() as u32;
+                let mask = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+                assert_eq!(got.bits & mask, want.0 as i64 as u64 & mask, "{what} [{i}]");
+            }
+            _ => {
+                let (re, im) = got.to_c128();
+                let tolerance =
+                    epsilon * (k + 2.0) * size + rounding * want.0.abs() + 1e-7 * rounding;
+                assert!((re - want.0).abs() <= tolerance, "{what} [{i}]: {re} != {}", want.0);
+                assert!((im - want.1).abs() <= tolerance, "{what} [{i}]: {im} != {} i", want.1);
+            }
+        }
+    }
+}
+
+fn product(a: &Tensor, b: &Tensor) -> Tensor {
+    let rank = a.shape.len();
+    let mut shape = a.shape.clone();
+    shape[rank - 1] = b.shape[rank - 1];
+    run(&Prim::Matmul, &[a, b], a.dtype, &shape)
+}
+
+#[test]
+fn every_dtype_and_layout() {
+    let mut rng = Rng(1);
+    for dtype in DType::ALL {
+        for (m, k, n) in [(1, 1, 1), (4, 4, 4), (7, 19, 33), (3, 40, 5), (1, 70, 9), (30, 3, 2)] {
+            let (a, b) = (random(&mut rng, dtype, &[m, k]), random(&mut rng, dtype, &[k, n]));
+            for (la, a) in layouts(&a) {
+                for (lb, b) in layouts(&b) {
+                    let what = format!("{dtype} {m}x{k}x{n}, {la} by {lb}");
+                    check(&a, &b, &product(&a, &b), &what);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sizes_around_the_edges_of_blocks() {
+    let mut rng = Rng(2);
+    for m in [1, 2, 4, 5, 11, 12, 13, 25, 64] {
+        for n in [1, 7, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129] {
+            for k in [0, 1, 2, 15, 16, 17, 33] {
+                let a = random(&mut rng, DType::F32, &[m, k]);
+                let b = random(&mut rng, DType::F32, &[n, k]).transpose(&[1, 0]);
+                check(&a, &b, &product(&a, &b), &format!("{m}x{k}x{n}"));
+            }
+        }
+    }
+    for (m, k, n) in [(3, 511, 70), (14, 513, 260), (70, 1025, 131), (530, 300, 40), (2, 2000, 600)]
+    {
+        for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::I32, DType::C64] {
+            let (a, b) = (random(&mut rng, dtype, &[m, k]), random(&mut rng, dtype, &[k, n]));
+            let t = random(&mut rng, dtype, &[n, k]).transpose(&[1, 0]);
+            check(&a, &b, &product(&a, &b), &format!("{dtype} {m}x{k}x{n}"));
+            check(&a, &t, &product(&a, &t), &format!("{dtype} {m}x{k}x{n} transposed"));
+        }
+    }
+}
+
+#[test]
+fn empty_products() {
+    for dtype in DType::ALL {
+        let empty = |shape: &[usize]| Tensor::from_f64(&[], dtype, shape);
+        let zeros = product(&empty(&[2, 3, 0]), &empty(&[2, 0, 5]));
+        assert!(zeros.bits().iter().all(|&b| b == 0), "{dtype}");
+        assert_eq!(product(&empty(&[0, 3, 4]), &empty(&[0, 4, 5])).size(), 0);
+        assert_eq!(product(&empty(&[0, 4]), &Rng(3).tensor(dtype, &[4, 5], 0.0, 1.0)).size(), 0);
+    }
+}
+
+#[test]
+fn batches_with_shared_and_permuted_operands() {
+    let mut rng = Rng(4);
+    for dtype in [DType::F32, DType::BF16, DType::I16, DType::C64] {
+        for m in [1, 3] {
+            let a = random(&mut rng, dtype, &[2, 3, m, 9]);
+            let w = random(&mut rng, dtype, &[9, 20]);
+            let b = random(&mut rng, dtype, &[3, 9, 20]);
+            let each = random(&mut rng, dtype, &[2, 3, 9, 20]);
+            let one = random(&mut rng, dtype, &[m, 9]);
+            for (name, a, b) in [
+                ("shared right", a.clone(), w.broadcast(&[2, 3, 9, 20])),
+                ("right shared by the outer axis", a.clone(), b.broadcast(&[2, 3, 9, 20])),
+                ("all different", a.clone(), each.clone()),
+                ("shared left", one.broadcast(&[2, 3, m, 9]), each.clone()),
+                (
+                    "permuted left",
+                    random(&mut rng, dtype, &[3, m, 2, 9]).transpose(&[2, 0, 1, 3]),
+                    w.broadcast(&[2, 3, 9, 20]),
+                ),
+            ] {
+                check(&a, &b, &product(&a, &b), &format!("{dtype} m={m} {name}"));
+            }
+        }
+    }
+    let a = random(&mut rng, DType::F32, &[300, 8, 8]);
+    let b = random(&mut rng, DType::F32, &[300, 8, 8]);
+    check(&a, &b, &product(&a, &b), "many small ones");
+}
+
+#[test]
+fn integers_wrap() {
+    let a = Tensor::new(&[200u8, 100], &[1, 2]);
+    let b = Tensor::new(&[3u8, 7], &[2, 1]);
+    assert_eq!(product(&a, &b).to_vec::<u8>(), [(200u32 * 3 + 700) as u8]);
+    let a = Tensor::new(&[i64::MAX, 5], &[1, 2]);
+    let b = Tensor::new(&[3i64, 7], &[2, 1]);
+    assert_eq!(product(&a, &b).to_vec::<i64>(), [i64::MAX.wrapping_mul(3).wrapping_add(35)]);
+}
+
+#[test]
+fn not_a_number_spreads_along_its_row_only() {
+    let mut a = Rng(5).vec(20 * 40, -1.0, 1.0);
+    a[3 * 40 + 17] = f64::NAN;
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+        let a = Tensor::from_f64(&a, dtype, &[20, 40]);
+        let b = Rng(6).tensor(dtype, &[40, 50], -1.0, 1.0);
+        for (i, x) in product(&a, &b).to_f64().iter().enumerate() {
+            assert_eq!(x.is_nan(), i / 50 == 3);
+        }
+    }
+}
+
+/// A row's result has the same bits in a product of one row, of many, and in a batch; whether `b`
+/// is transposed or not; and for any number of threads.
+#[test]
+fn bits_depend_on_row_and_column_only() {
+    let mut rng = Rng(7);
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::C64] {
+        for (m, k, n) in [(40, 700, 90), (5, 1500, 333), (33, 257, 7)] {
+            let a = random(&mut rng, dtype, &[m, k]);
+            let b = random(&mut rng, dtype, &[k, n]);
+            let bt = b.transpose(&[1, 0]);
+            let bt = bt.stored(n * k, &[k as isize, 1], 0).transpose(&[1, 0]);
+            let whole = product(&a, &b).bits();
+            assert_eq!(whole, product(&a, &bt).bits(), "{dtype} transposed");
+            assert_eq!(whole, inline(|| product(&a, &b)).bits(), "{dtype} on one thread");
+            for rows in [1, 2, 3, 8, 13] {
+                let rows = rows.min(m);
+                let mut part = a.clone();
+                part.offset = (m - rows) * k;
+                part.shape[0] = rows;
+                for b in [&b, &bt] {
+                    let got = product(&part, b).bits();
+                    assert_eq!(got, whole[(m - rows) * n..], "{dtype} {rows} of {m} rows");
+                }
+            }
+            let batch = product(&a.broadcast(&[3, m, k]), &b.broadcast(&[3, k, n])).bits();
+            assert_eq!(batch[m * n..2 * m * n], whole, "{dtype} in a batch");
+        }
+    }
+}

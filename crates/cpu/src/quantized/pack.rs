@@ -1,0 +1,96 @@
+//! Panels of a quantized matrix for the micro-kernels, dequantized while they are packed.
+
+use super::codes;
+use crate::convert;
+use crate::matmul::driver::{Pack, with_scratch};
+use crate::matmul::kernel::Compute;
+use crate::matmul::pack::Dense;
+use lazul_ir::Quantization;
+use std::ops::Range;
+
+/// The right operand of a quantized product. In the three parts a lane is a stored row.
+pub(super) struct Weights {
+    pub(super) q: Quantization,
+    /// Whether stored rows are columns of the product's right operand.
+    pub(super) transpose: bool,
+    pub(super) codes: Dense,
+    pub(super) scales: Dense,
+    pub(super) biases: Dense,
+}
+
+impl Weights {
+    /// Elements `range` of a stored row, dequantized. `range` need not begin with a group.
+    fn row(&self, batch: usize, row: usize, range: Range<usize>, out: &mut [f32]) {
+        let (bits, group) = (self.q.bits as usize, self.q.group_size as usize);
+        // Streams are read in chunks of 32 codes.
+        let first = range.start / 32 * 32;
+        let words = self.codes.at(batch, row, first / 32 * bits).cast::<u32>();
+        let count = (range.end.div_ceil(32) - first / 32) * bits;
+        // SAFETY: rows hold whole groups, so whole chunks of 32 codes.
+        let words = unsafe { std::slice::from_raw_parts(words, count) };
+        codes::unpack(self.q.bits, words, range.start - first, out);
+        let mut at = range.start;
+        while at < range.end {
+            let end = (at / group + 1).saturating_mul(group).min(range.end);
+            let scale = self.scales.at(batch, row, at / group);
+            let bias = self.biases.at(batch, row, at / group);
+            // SAFETY: the row has a scale and a bias for each of its groups.
+            let (scale, bias) = unsafe {
+                (
+                    convert::load_f32_one(scale, self.scales.dtype),
+                    convert::load_f32_one(bias, self.biases.dtype),
+                )
+            };
+            for v in &mut out[at - range.start..end - range.start] {
+                *v = <f32 as Compute>::mul_add(scale, *v, bias);
+            }
+            at = end;
+        }
+    }
+}
+
+impl Pack<f32> for Weights {
+    fn pack(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        width: usize,
+        dst: &mut [f32],
+    ) {
+        if ks.is_empty() {
+            return;
+        }
+        let size = width * ks.len();
+        if self.transpose {
+            with_scratch::<f32, _>(ks.len(), |line| {
+                for (i, lane) in lanes.clone().enumerate() {
+                    self.row(batch, lane, ks.clone(), line);
+                    let panel = &mut dst[i / width * size..][..size];
+                    for (p, &x) in line.iter().enumerate() {
+                        panel[p * width + i % width] = x;
+                    }
+                }
+            });
+            let filled = lanes.len() % width;
+            if filled > 0 {
+                let panel = &mut dst[lanes.len() / width * size..][..size];
+                panel.chunks_exact_mut(width).for_each(|row| row[filled..].fill(0.0));
+            }
+        } else {
+            with_scratch::<f32, _>(lanes.len().next_multiple_of(width), |line| {
+                line[lanes.len()..].fill(0.0);
+                for (i, k) in ks.clone().enumerate() {
+                    self.row(batch, k, lanes.clone(), &mut line[..lanes.len()]);
+                    for (p, part) in line.chunks_exact(width).enumerate() {
+                        dst[p * size + i * width..][..width].copy_from_slice(part);
+                    }
+                }
+            });
+        }
+    }
+
+    fn runs_along_k(&self) -> bool {
+        self.transpose
+    }
+}
