@@ -290,4 +290,5 @@ def main():
     write_json("llama/reference.json", head, CASES)
 
 
-main()
+if __name__ == "__main__":
+    main()

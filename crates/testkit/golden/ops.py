@@ -1041,4 +1041,5 @@ def main():
     result_dtypes()
 
 
-main()
+if __name__ == "__main__":
+    main()

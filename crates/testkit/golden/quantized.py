@@ -144,4 +144,5 @@ def main():
     write_json("quantized.json", {"source": "mlx " + version("mlx"), "tensors": "quantized.safetensors"}, CASES)
 
 
-main()
+if __name__ == "__main__":
+    main()

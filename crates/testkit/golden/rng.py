@@ -481,4 +481,5 @@ def main():
     write_json("random.json", {"source": "mlx " + version("mlx"), "see": "random.md"}, CASES)
 
 
-main()
+if __name__ == "__main__":
+    main()
