@@ -287,8 +287,15 @@ pub(crate) unsafe fn to_vec<R: Real>(operand: &Operand<'_>) -> Vec<R> {
 }
 
 /// A pointer that chunks of a parallel region share; each writes its own part.
-#[derive(Clone, Copy)]
 pub(crate) struct Shared<T>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: an address; kernels that share one keep their parts disjoint.
 unsafe impl<T> Send for Shared<T> {}
