@@ -1,1 +1,55 @@
-//! Lazul's arrays: lazy graph, operations, evaluation, memory, random numbers.
+//! Lazul's arrays: lazy, on unified memory, `Send + Sync`.
+//!
+//! An [`Array`] is a node of a graph. Operations (methods of [`Array`], and functions such as
+//! [`zeros`] and [`concatenate`]) check their arguments and add nodes; [`eval`] and everything that
+//! reads values run the part of the graph that is needed: element-wise regions fused, memory reused,
+//! all cores busy. There is no device to move arrays to, and no `Result` to handle in the middle of
+//! mathematics: a wrong call gives a failed array, which the next boundary reports with the line of
+//! the call.
+//!
+//! The way through the code: [`ops`] (what users call) → `node` (the graph) → `eval` (claim, plan,
+//! run) → `lazul-cpu` (kernels), in the vocabulary of `lazul-ir`.
+
+pub mod array;
+pub mod error;
+pub mod eval;
+pub mod ints;
+pub mod memory;
+mod node;
+pub mod operand;
+mod operators;
+pub mod ops;
+mod print;
+pub mod random;
+mod scope;
+pub mod source;
+
+pub use error::{Error, ErrorKind, Result};
+pub use eval::{async_eval, eval, fusion, set_fusion};
+pub use ints::{IntoAxes, IntoInts};
+pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
+pub use node::Array;
+pub use operand::IntoOperand;
+pub use ops::creation::{arange, arange_step, eye, full, identity, linspace, meshgrid, ones, tri, zeros};
+pub use ops::elementwise::{Tolerance, where_};
+pub use ops::fast;
+pub use ops::index::At;
+pub use ops::quantized::{Quantized, quantization};
+pub use ops::scan::Scan;
+pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
+pub use scope::scope;
+pub use source::ByteSource;
+
+/// Number of threads that kernels run on.
+pub fn threads() -> usize {
+    lazul_cpu::pool::threads()
+}
+
+/// What a program that uses arrays needs.
+pub mod prelude {
+    pub use crate::{
+        Array, Complex32, DType, Pad, Quantized, Scan, Tolerance, arange, arange_step, async_eval,
+        bf16, concatenate, eval, eye, f16, fast, full, identity, linspace, ones, quantization,
+        random, scope, stack, tri, where_, zeros,
+    };
+}

@@ -19,7 +19,8 @@ pub enum StepOp {
     Cast,
 }
 
-/// One instruction. Registers `0..inputs` hold the operands; each step writes one register.
+/// One instruction. Registers `0..inputs` hold the operands and are never written; each step writes
+/// one of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Step {
     /// What is computed.
@@ -30,7 +31,7 @@ pub struct Step {
     pub result: DType,
     /// Registers read; unused ones repeat the first.
     pub args: [u16; 3],
-    /// Register written; it may be one of `args`.
+    /// Register written: never an operand's, but it may be one of `args`.
     pub dst: u16,
 }
 

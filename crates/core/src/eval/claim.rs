@@ -1,0 +1,212 @@
+//! Taking the nodes of an evaluation, and writing them down as a numbered program.
+
+use super::Ticket;
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::{Array, Inputs, Op, State};
+use smallvec::SmallVec;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+
+/// Numbers of a step's inputs.
+pub(crate) type Ids = SmallVec<[u32; 3]>;
+
+/// A node that takes part in an evaluation.
+pub(crate) struct Value {
+    pub(crate) node: Array,
+    pub(crate) role: Role,
+    /// How many inputs of steps are this value.
+    pub(crate) uses: u32,
+    /// Whether somebody outside the program can see the node.
+    pub(crate) held: bool,
+}
+
+/// What a value is in its program.
+pub(crate) enum Role {
+    /// Evaluated before, or by another program that this one waits for.
+    Leaf,
+    /// Computed here.
+    Step { op: Op, inputs: Inputs, ids: Ids },
+}
+
+/// Claimed nodes in an order in which inputs come before what is made of them.
+pub(crate) struct Program {
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) values: Vec<Value>,
+    /// Other evaluations whose results are leaves here.
+    pub(crate) waits: Vec<Arc<Ticket>>,
+    /// Hash of the program's form.
+    pub(crate) hash: u64,
+}
+
+/// The lock of all claims, and the number of the next ticket.
+static CLAIMS: Mutex<u64> = Mutex::new(1);
+
+/// Claims what `roots` need; `None` if they are all there.
+pub(crate) fn claim(roots: &[&Array]) -> Result<Option<Program>> {
+    roots.iter().try_for_each(|r| r.check())?;
+    if roots.iter().all(|r| r.is_ready()) {
+        return Ok(None);
+    }
+    let mut next = CLAIMS.lock().unwrap_or_else(|e| e.into_inner());
+    let ticket = Arc::new(Ticket::new(*next));
+    *next += 1;
+    let mut program = Program { ticket, values: Vec::new(), waits: Vec::new(), hash: 0 };
+    let mut stack: Vec<Frame> = Vec::new();
+    let mut hasher = FormHasher::default();
+    let mut walk = || -> Result<()> {
+        for root in roots {
+            program.enter(root, &mut stack)?;
+            while let Some(frame) = stack.last_mut() {
+                if let Some(input) = frame.inputs.get(frame.ids.len()) {
+                    let input = input.clone();
+                    match program.enter(&input, &mut stack)? {
+                        Some(id) => stack.last_mut().expect("the frame is there").ids.push(id),
+                        // The input is a frame now; its number is asked for when it is done.
+                        None => {}
+                    }
+                    continue;
+                }
+                let frame = stack.pop().expect("the frame is there");
+                program.finish(frame, &mut hasher);
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = walk() {
+        for frame in stack {
+            *frame.node.0.lock() = State::Lazy { op: frame.op, inputs: frame.inputs };
+        }
+        program.give_back();
+        return Err(error);
+    }
+    for value in &mut program.values {
+        value.held = Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
+        if matches!(value.role, Role::Step { .. }) {
+            value.held.hash(&mut hasher);
+        }
+    }
+    program.hash = hasher.finish();
+    drop(next);
+    Ok(Some(program))
+}
+
+/// A node whose inputs are being visited.
+struct Frame {
+    node: Array,
+    op: Op,
+    inputs: Inputs,
+    ids: Ids,
+}
+
+impl Program {
+    /// The number of `array`, or `None` after putting it on the stack.
+    fn enter(&mut self, array: &Array, stack: &mut Vec<Frame>) -> Result<Option<u32>> {
+        let node = &array.0;
+        if node.visit.load(Relaxed) == self.ticket.id {
+            return Ok(Some(node.number.load(Relaxed)));
+        }
+        let mut state = node.lock();
+        match &mut *state {
+            State::Lazy { .. } => {
+                let claimed = State::Claimed(self.ticket.clone());
+                let State::Lazy { op, inputs } = std::mem::replace(&mut *state, claimed) else {
+                    unreachable!("the state was just read")
+                };
+                drop(state);
+                stack.push(Frame { node: array.clone(), op, inputs, ids: Ids::new() });
+                return Ok(None);
+            }
+            State::Claimed(other) => {
+                if self.waits.last().is_none_or(|w| w.id != other.id)
+                    && self.waits.iter().all(|w| w.id != other.id)
+                {
+                    self.waits.push(other.clone());
+                }
+            }
+            State::Ready { .. } => {}
+            State::Failed(e) => return Err(e.clone()),
+            State::Consumed => {
+                let message = "this array's memory was given to an operation that then failed";
+                return Err(Error::new(ErrorKind::Value, "eval", message).at(node.site));
+            }
+        }
+        drop(state);
+        Ok(Some(self.number(array.clone(), Role::Leaf)))
+    }
+
+    fn number(&mut self, node: Array, role: Role) -> u32 {
+        let id = self.values.len() as u32;
+        node.0.visit.store(self.ticket.id, Relaxed);
+        node.0.number.store(id, Relaxed);
+        self.values.push(Value { node, role, uses: 0, held: false });
+        id
+    }
+
+    fn finish(&mut self, frame: Frame, hasher: &mut FormHasher) {
+        let Frame { node, op, inputs, ids } = frame;
+        for &id in &ids {
+            let input = &mut self.values[id as usize];
+            input.uses += 1;
+            hasher.write_u32(id);
+        }
+        op_key(&op).hash(hasher);
+        node.0.dtype.hash(hasher);
+        node.0.shape.hash(hasher);
+        self.number(node, Role::Step { op, inputs, ids });
+    }
+
+    /// Makes every step lazy again.
+    pub(crate) fn give_back(&mut self) {
+        for value in &mut self.values {
+            if let Role::Step { op, inputs, .. } = std::mem::replace(&mut value.role, Role::Leaf) {
+                *value.node.0.lock() = State::Lazy { op, inputs };
+            }
+        }
+    }
+}
+
+/// The part of an operation that its plan depends on.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) enum OpKey<'a> {
+    Prim(&'a lazul_ir::Prim),
+    Pick(u8),
+    Load,
+}
+
+pub(crate) fn op_key(op: &Op) -> OpKey<'_> {
+    match op {
+        Op::Prim(p) => OpKey::Prim(p),
+        Op::Pick(i) => OpKey::Pick(*i),
+        Op::Load(_) => OpKey::Load,
+    }
+}
+
+/// A quick hash for program forms: collisions cost a comparison, nothing more.
+#[derive(Default)]
+pub(crate) struct FormHasher(u64);
+
+impl Hasher for FormHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+    fn write_u8(&mut self, v: u8) {
+        self.write_u64(v as u64);
+    }
+    fn write_u32(&mut self, v: u32) {
+        self.write_u64(v as u64);
+    }
+    fn write_usize(&mut self, v: usize) {
+        self.write_u64(v as u64);
+    }
+    fn write_u64(&mut self, v: u64) {
+        self.0 = (self.0.rotate_left(5) ^ v).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}

@@ -1,0 +1,170 @@
+//! Evaluation: claim → plan → run.
+//!
+//! 1. [`claim`] takes, under one short lock, every node that the asked-for arrays need and nobody has
+//!    taken yet, and numbers them: a program. Nodes that an earlier evaluation holds become inputs
+//!    to wait for; since a claim takes all its nodes at once, waits never form a circle.
+//! 2. [`plan`] decides what is fused, in which order steps run and when memory is free again.
+//!    Programs of the same form (operations, shapes, who holds what) share a plan through
+//!    [`cache`], so a loop plans once.
+//! 3. [`run`] allocates, hands jobs to the backend and publishes results.
+
+mod cache;
+mod claim;
+mod fuse;
+mod plan;
+mod run;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::Array;
+use lazul_cpu::CpuBackend;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+
+/// The backend that work runs on.
+pub(crate) fn backend() -> &'static dyn lazul_ir::Backend {
+    static CPU: CpuBackend = CpuBackend;
+    &CPU
+}
+
+/// The right to compute a set of nodes, and the means to wait for whoever has it.
+pub(crate) struct Ticket {
+    pub(crate) id: u64,
+    done: Mutex<Option<Result<()>>>,
+    wake: Condvar,
+}
+
+impl Ticket {
+    fn new(id: u64) -> Ticket {
+        Ticket { id, done: Mutex::new(None), wake: Condvar::new() }
+    }
+
+    fn finish(&self, result: Result<()>) {
+        *self.done.lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
+        self.wake.notify_all();
+    }
+
+    fn wait(&self) -> Result<()> {
+        let mut done = self.done.lock().unwrap_or_else(|e| e.into_inner());
+        loop {
+            if let Some(result) = &*done {
+                return result.clone();
+            }
+            done = self.wake.wait(done).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+}
+
+/// Computes arrays, all at once, and returns when they are there.
+///
+/// What several of them need is computed once. Arrays that are there already cost nothing.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = arange(4, DType::F32);
+/// let (a, b) = (&x + 1.0, &x * 2.0);
+/// eval([&a, &b])?;
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// The error of a wrong call that an array is built on; or what went wrong while computing (an index
+/// out of bounds, no memory, a file that cannot be read), in which case what could not be computed
+/// stays lazy and may be asked for again.
+pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
+    match claim::claim(&roots)? {
+        Some(program) => execute(program),
+        None => Ok(()),
+    }
+}
+
+/// Starts to compute arrays and returns at once; whoever reads one of them waits for it.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let y = arange(1000, DType::F32).sum(..);
+/// async_eval([&y])?;
+/// assert_eq!(y.item::<f32>()?, 499_500.0);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// The error of a wrong call that an array is built on. What goes wrong while computing is reported
+/// by the next evaluation that needs the result.
+pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
+    let Some(program) = claim::claim(&roots)? else { return Ok(()) };
+    let Some(queue) = queue() else { return execute(program) };
+    // A program that cannot be sent comes back and runs here.
+    match queue.send(program) {
+        Ok(()) => Ok(()),
+        Err(mpsc::SendError(program)) => execute(program),
+    }
+}
+
+/// The thread that runs what [`async_eval`] starts, in order; none where no thread can be had.
+fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
+    static QUEUE: OnceLock<Option<mpsc::Sender<claim::Program>>> = OnceLock::new();
+    QUEUE
+        .get_or_init(|| {
+            let (send, receive) = mpsc::channel();
+            std::thread::Builder::new()
+                .name("lazul-eval".to_string())
+                .spawn(move || {
+                    for program in receive {
+                        // The error is kept in the ticket and by the nodes that stay lazy.
+                        let _ = execute(program);
+                    }
+                })
+                .ok()
+                .map(|_| send)
+        })
+        .as_ref()
+}
+
+/// Waits for what a program needs from others, runs it, and tells those who wait for it.
+fn execute(mut program: claim::Program) -> Result<()> {
+    /// Finishes the ticket even if something below panics: nobody waits for ever.
+    struct Finish(Arc<Ticket>);
+    impl Drop for Finish {
+        fn drop(&mut self) {
+            let mut done = self.0.done.lock().unwrap_or_else(|e| e.into_inner());
+            if done.is_none() {
+                let message = "the evaluation panicked";
+                *done = Some(Err(Error::new(ErrorKind::Internal, "eval", message)));
+                self.0.wake.notify_all();
+            }
+        }
+    }
+    let finish = Finish(program.ticket.clone());
+    let mut result = program.waits.iter().try_for_each(|ticket| ticket.wait());
+    if result.is_ok() {
+        let plan = cache::plan_for(&program);
+        result = run::run(&mut program, &plan);
+    } else {
+        program.give_back();
+    }
+    finish.0.finish(result.clone());
+    result
+}
+
+static FUSION: AtomicBool = AtomicBool::new(true);
+
+/// Whether element-wise regions are fused; the environment variable `LAZUL_FUSION=0` turns it off
+/// from the start.
+pub fn fusion() -> bool {
+    static FROM_ENV: OnceLock<()> = OnceLock::new();
+    FROM_ENV.get_or_init(|| {
+        if std::env::var("LAZUL_FUSION").is_ok_and(|v| v == "0") {
+            FUSION.store(false, Relaxed);
+        }
+    });
+    FUSION.load(Relaxed)
+}
+
+/// Turns fusion of element-wise regions on or off, for the whole process. Results are the same bits
+/// either way; this is for measuring and for finding bugs.
+pub fn set_fusion(on: bool) {
+    fusion();
+    FUSION.store(on, Relaxed);
+}

@@ -1,0 +1,401 @@
+//! Running a planned program.
+//!
+//! Each value has a slot for its memory and layout while the program runs. A stage takes its operands
+//! from their slots, gets memory for its results (or an operand's, where nobody else needs that any
+//! more: donation), and hands a job to the backend. Views only compute a layout.
+
+use super::backend;
+use super::claim::{Program, Role};
+use super::plan::{Fused, Plan, Work};
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::{Array, Data, Load, Op, State, Storage};
+use lazul_ir::{Buffer, DType, Job, Layout, Operand, Prim, Shape, Strides, Target, ViewOp};
+use smallvec::SmallVec;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+struct Run<'a> {
+    program: &'a mut Program,
+    slots: Vec<Option<Data>>,
+    /// Further outputs of values that have several.
+    more: RefCell<Vec<(u32, Box<[Data]>)>>,
+}
+
+/// What a stage made: values and their data.
+type Results = SmallVec<[(u32, Data); 1]>;
+
+/// Runs a program and publishes its results; on an error, what was not computed is lazy again.
+pub(super) fn run(program: &mut Program, plan: &Plan) -> Result<()> {
+    let slots = program.values.iter().map(take_leaf).collect();
+    let mut run = Run { program, slots, more: RefCell::new(Vec::new()) };
+    let result = run.stages(plan);
+    run.publish(result.is_ok());
+    result
+}
+
+/// The data of a leaf; a leaf that nobody else can see gives it away, so that it can be donated.
+fn take_leaf(value: &super::claim::Value) -> Option<Data> {
+    if !matches!(value.role, Role::Leaf) {
+        return None;
+    }
+    let mut state = value.node.0.lock();
+    match &mut *state {
+        State::Ready { data, more } if value.held || !more.is_empty() => Some(data.clone()),
+        State::Ready { .. } => match std::mem::replace(&mut *state, State::Consumed) {
+            State::Ready { data, .. } => Some(data),
+            _ => unreachable!("the state was just read"),
+        },
+        _ => None,
+    }
+}
+
+/// A stage that failed, and the values whose memory it had taken over by then.
+struct Failure {
+    error: Error,
+    lost: SmallVec<[u32; 4]>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, lost: SmallVec::new() }
+    }
+}
+
+impl Run<'_> {
+    fn stages(&mut self, plan: &Plan) -> Result<()> {
+        for stage in &plan.stages {
+            let release = &plan.released[stage.release.start as usize..stage.release.end as usize];
+            let (at, made) = match &stage.work {
+                Work::Single(id) => (*id, self.single(*id, release)),
+                Work::Fused(fused) => {
+                    let root = *fused.outputs.last().expect("a region has an output");
+                    (root, self.fused(fused, release))
+                }
+            };
+            match made {
+                Ok(results) => {
+                    for (id, data) in results {
+                        self.slots[id as usize] = Some(data);
+                    }
+                }
+                Err(Failure { error, lost }) => {
+                    // What was in a donated buffer is gone.
+                    lost.iter().for_each(|&id| self.slots[id as usize] = None);
+                    return Err(self.explain(at, error));
+                }
+            }
+            for &id in release {
+                self.slots[id as usize] = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds operands and line of value `id` to an error.
+    fn explain(&self, id: u32, error: Error) -> Error {
+        let node = &self.program.values[id as usize].node.0;
+        let error = error.at(node.site);
+        match &self.program.values[id as usize].role {
+            Role::Step { inputs, .. } if !inputs.is_empty() => {
+                error.operands(inputs.iter().map(|a| (a.0.dtype, a.0.shape.clone())))
+            }
+            _ => error,
+        }
+    }
+
+    fn single(&self, id: u32, release: &[u32]) -> Result<Results, Failure> {
+        let value = &self.program.values[id as usize];
+        let Role::Step { op, ids, .. } = &value.role else { return Ok(Results::new()) };
+        let node = &value.node.0;
+        let data = match op {
+            Op::Load(load) => read(load, &node.shape, node.dtype)?,
+            Op::Pick(i) => {
+                let group = ids[0];
+                match i.checked_sub(1) {
+                    None => self.slot(group)?.clone(),
+                    Some(i) => self.further(group, i as usize)?,
+                }
+            }
+            Op::Prim(Prim::View(view)) => {
+                let from = &self.program.values[ids[0] as usize].node.0;
+                view_of(view, self.slot(ids[0])?, &from.shape, from.dtype, &node.shape, node.dtype)?
+            }
+            Op::Prim(prim) => {
+                let (shape, dtype) = (&node.shape, node.dtype);
+                let mut operands: SmallVec<[Operand<'_>; 4]> = SmallVec::new();
+                for &i in ids {
+                    operands.push(self.operand(i)?);
+                }
+                let donor = self.donor(prim, ids, &operands, shape, dtype, release);
+                let given = donor.as_ref().map(|(id, _)| *id);
+                let buffer = match donor {
+                    Some((_, buffer)) => buffer,
+                    None => {
+                        let buffer = backend().alloc(shape.size() * dtype.size())?;
+                        if prim.updates_in_place() {
+                            let target = Target { ptr: buffer.ptr(), dtype, shape };
+                            launch(&Prim::Copy, &operands[..1], &[target])?;
+                        }
+                        buffer
+                    }
+                };
+                let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
+                targets.push(Target { ptr: buffer.ptr(), dtype, shape });
+                let mut further = Vec::new();
+                for (shape, dtype) in &node.more {
+                    let buffer = backend().alloc(shape.size() * dtype.size())?;
+                    targets.push(Target { ptr: buffer.ptr(), dtype: *dtype, shape });
+                    further.push(Data::contiguous(buffer, shape));
+                }
+                if targets.iter().any(|t| t.size() > 0) {
+                    launch(prim, &operands, &targets)
+                        .map_err(|error| Failure { error, lost: given.into_iter().collect() })?;
+                }
+                if !further.is_empty() {
+                    self.more.borrow_mut().push((id, further.into()));
+                }
+                Data::contiguous(buffer, shape)
+            }
+        };
+        Ok(Results::from_iter([(id, data)]))
+    }
+
+    fn fused(&self, fused: &Fused, release: &[u32]) -> Result<Results, Failure> {
+        let mut operands: SmallVec<[Operand<'_>; 16]> = SmallVec::new();
+        for &i in &fused.inputs {
+            operands.push(self.operand(i)?);
+        }
+        let shape = &self.program.values[fused.outputs[0] as usize].node.0.shape;
+        let mut lost: SmallVec<[u32; 4]> = SmallVec::new();
+        let mut results = Results::new();
+        let mut targets: SmallVec<[Target<'_>; 2]> = SmallVec::new();
+        for (&id, &(_, dtype)) in fused.outputs.iter().zip(&fused.tape.outputs) {
+            let donor = fused.inputs.iter().zip(&operands).find_map(|(&id, operand)| {
+                if lost.contains(&id) || operand.dtype.size() != dtype.size() {
+                    return None;
+                }
+                let buffer = self.donation(id, operand, release)?;
+                lost.push(id);
+                Some(buffer)
+            });
+            let buffer = match donor {
+                Some(buffer) => buffer,
+                None => backend().alloc(shape.size() * dtype.size())?,
+            };
+            targets.push(Target { ptr: buffer.ptr(), dtype, shape });
+            results.push((id, Data::contiguous(buffer, shape)));
+        }
+        if shape.size() > 0 {
+            let work = lazul_ir::Work::Fused(&fused.tape);
+            launch_job(&Job { work, inputs: &operands, outputs: &targets })
+                .map_err(|error| Failure { error, lost })?;
+        }
+        Ok(results)
+    }
+
+    fn slot(&self, id: u32) -> Result<&Data> {
+        self.slots[id as usize].as_ref().ok_or_else(|| {
+            let name = match &self.program.values[id as usize].role {
+                Role::Step { op, .. } => op.name(),
+                Role::Leaf => "array",
+            };
+            Error::new(ErrorKind::Internal, "eval", format!("the result of {name} is not there"))
+        })
+    }
+
+    /// Output `i + 1` of a value that has several, computed here or before.
+    fn further(&self, group: u32, i: usize) -> Result<Data> {
+        if let Some((_, more)) = self.more.borrow().iter().find(|(id, _)| *id == group) {
+            return Ok(more[i].clone());
+        }
+        match &*self.program.values[group as usize].node.0.lock() {
+            State::Ready { more, .. } if i < more.len() => Ok(more[i].clone()),
+            _ => Err(Error::new(ErrorKind::Internal, "eval", "a further output is not there")),
+        }
+    }
+
+    fn operand(&self, id: u32) -> Result<Operand<'_>> {
+        let node = &self.program.values[id as usize].node.0;
+        let data = self.slot(id)?;
+        let ptr = data.ptr(node.dtype);
+        Ok(Operand { ptr, dtype: node.dtype, shape: &node.shape, strides: &data.strides })
+    }
+
+    /// The buffer of an operand that may become the output's: it dies here, nobody shares it, and its
+    /// elements lie as the output's will.
+    fn donation(&self, id: u32, operand: &Operand<'_>, release: &[u32]) -> Option<Buffer> {
+        let data = self.slots[id as usize].as_ref()?;
+        let Storage::Buffer(buffer) = &data.storage else { return None };
+        let whole = data.offset == 0
+            && data.storage.is_unique_buffer()
+            && operand.is_contiguous()
+            && buffer.capacity() <= 2 * (operand.size() * operand.dtype.size()).max(256);
+        (whole && release.contains(&id)).then(|| buffer.clone())
+    }
+
+    fn donor(
+        &self,
+        prim: &Prim,
+        ids: &[u32],
+        operands: &[Operand<'_>],
+        shape: &Shape,
+        dtype: DType,
+        release: &[u32],
+    ) -> Option<(u32, Buffer)> {
+        let candidates = if prim.updates_in_place() {
+            // An update that reads what it overwrites must not share memory with it; uniqueness of
+            // the buffer guarantees that.
+            0..1
+        } else if prim.is_elementwise() {
+            0..ids.len()
+        } else {
+            return None;
+        };
+        candidates.into_iter().find_map(|i| {
+            let fits = operands[i].dtype.size() == dtype.size() && operands[i].shape[..] == shape[..];
+            if !fits {
+                return None;
+            }
+            Some((ids[i], self.donation(ids[i], &operands[i], release)?))
+        })
+    }
+
+    /// Gives every node its new state.
+    fn publish(&mut self, complete: bool) {
+        for (id, value) in self.program.values.iter_mut().enumerate() {
+            let data = self.slots[id].take();
+            match std::mem::replace(&mut value.role, Role::Leaf) {
+                Role::Leaf => {
+                    // A leaf that was taken and not used up goes back, should the node live on.
+                    if let (Some(data), false, false) = (data, value.held, complete) {
+                        let mut state = value.node.0.lock();
+                        if matches!(*state, State::Consumed) {
+                            *state = State::Ready { data, more: Box::default() };
+                        }
+                    }
+                }
+                Role::Step { op, inputs, .. } => {
+                    let state = match data {
+                        Some(data) => {
+                            let all = self.more.get_mut();
+                            let at = all.iter().position(|(i, _)| *i as usize == id);
+                            let more = at.map(|at| all.swap_remove(at).1).unwrap_or_default();
+                            State::Ready { data, more }
+                        }
+                        None if complete => continue,
+                        None => State::Lazy { op, inputs },
+                    };
+                    *value.node.0.lock() = state;
+                }
+            }
+        }
+    }
+}
+
+fn launch(prim: &Prim, inputs: &[Operand<'_>], outputs: &[Target<'_>]) -> Result<()> {
+    launch_job(&Job { work: lazul_ir::Work::Prim(prim), inputs, outputs })
+}
+
+fn launch_job(job: &Job<'_>) -> Result<()> {
+    // SAFETY: operands are slots of this run, targets are fresh buffers or donated ones that nobody
+    // else holds.
+    match catch_unwind(AssertUnwindSafe(|| unsafe { backend().run(job) })) {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|s| s.to_string())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_default();
+            let message = format!("the kernel panicked: {text}");
+            Err(Error::new(ErrorKind::Internal, job.name(), message))
+        }
+    }
+}
+
+/// Reads an array from its file.
+fn read(load: &Arc<Load>, shape: &Shape, dtype: DType) -> Result<Data> {
+    let bytes = shape.size() * dtype.size();
+    let buffer = backend().alloc(bytes)?;
+    // SAFETY: the buffer is fresh, so nobody else reads or writes it. Its bytes need not be
+    // initialised for `read_exact_at`, which only writes, but a slice of them must be: fill first.
+    let into = unsafe {
+        std::ptr::write_bytes(buffer.ptr(), 0, bytes);
+        std::slice::from_raw_parts_mut(buffer.ptr(), bytes)
+    };
+    load.source.read_exact_at(into, load.offset).map_err(|e| {
+        let message =
+            format!("{}: {bytes} bytes at offset {}: {e}", load.source.describe(), load.offset);
+        Error::new(ErrorKind::Io, "load", message)
+    })?;
+    if dtype == DType::Bool {
+        into.iter_mut().for_each(|b| *b = (*b != 0) as u8);
+    }
+    Ok(Data::contiguous(buffer, shape))
+}
+
+/// The layout of a view; a copy where strides cannot express it.
+fn view_of(
+    view: &ViewOp,
+    data: &Data,
+    from: &Shape,
+    from_dtype: DType,
+    shape: &Shape,
+    dtype: DType,
+) -> Result<Data> {
+    let layout = || Layout {
+        shape: from.clone(),
+        strides: data.strides.clone(),
+        offset: data.offset,
+    };
+    let with = |l: Layout| Data { storage: data.storage.clone(), strides: l.strides, offset: l.offset };
+    match view {
+        ViewOp::Transpose(perm) => Ok(with(layout().transpose(perm))),
+        ViewOp::Broadcast => {
+            let lead = shape.len() - from.len();
+            let mut strides = Strides::from_elem(0, shape.len());
+            for i in 0..from.len() {
+                if from[i] == shape[lead + i] {
+                    strides[lead + i] = data.strides[i];
+                }
+            }
+            Ok(Data { storage: data.storage.clone(), strides, offset: data.offset })
+        }
+        ViewOp::Slice { starts, steps } => Ok(with(layout().slice(starts, steps, shape))),
+        ViewOp::Reshape => match layout().reshape(shape) {
+            Some(l) => Ok(with(l)),
+            None => Ok(Data::contiguous(copy(data, from, from_dtype)?, shape)),
+        },
+        ViewOp::Bitcast => {
+            let (a, b) = (from_dtype.size(), dtype.size());
+            let buffered = matches!(data.storage, Storage::Buffer(_));
+            if a == b && buffered {
+                return Ok(data.clone());
+            }
+            let aligned = buffered && layout().is_contiguous() && data.offset * a % b == 0;
+            if aligned {
+                let offset = data.offset * a / b;
+                return Ok(Data { storage: data.storage.clone(), strides: shape.strides(), offset });
+            }
+            Ok(Data::contiguous(copy(data, from, from_dtype)?, shape))
+        }
+    }
+}
+
+/// The elements in row-major order in a buffer of their own.
+fn copy(data: &Data, shape: &Shape, dtype: DType) -> Result<Buffer> {
+    let buffer = backend().alloc(shape.size() * dtype.size())?;
+    if shape.size() > 0 {
+        let operand = Operand { ptr: data.ptr(dtype), dtype, shape, strides: &data.strides };
+        launch(&Prim::Copy, &[operand], &[Target { ptr: buffer.ptr(), dtype, shape }])?;
+    }
+    Ok(buffer)
+}
+
+/// What a program needs to cross to the evaluation thread.
+const _: fn() = || {
+    fn send<T: Send>() {}
+    send::<Program>();
+    send::<Array>();
+};

@@ -1,0 +1,423 @@
+//! Element-wise operations: the methods of [`Array`] for every row of the tables, the compositions
+//! built on them, `where`, casts, and comparisons of whole arrays.
+
+use super::{attempt, broadcast_unchecked, cast_unchecked, error, prim};
+use crate::error::ErrorKind;
+use crate::node::{Array, Data, State};
+use crate::operand::{IntoOperand, Operand, constant, pair};
+use lazul_ir::{BinaryOp, DType, Prim, Scalar, Shape, UnaryOp, dtype::Kind};
+use std::panic::Location;
+
+/// A unary operation of the table.
+#[track_caller]
+pub(crate) fn unary(op: UnaryOp, x: &Array) -> Array {
+    let site = Location::caller();
+    if x.0.failed {
+        return x.clone();
+    }
+    match op.rule().resolve(x.0.dtype) {
+        Ok((operand, result)) => {
+            let x = cast_unchecked(x, operand, site);
+            let shape = x.0.shape.clone();
+            prim(Prim::Unary(op), [x], shape, result)
+        }
+        Err(why) => Array::fail(error(ErrorKind::DType, op.name(), why, &[x]), site),
+    }
+}
+
+/// A binary operation of the table.
+#[track_caller]
+pub(crate) fn binary(op: BinaryOp, a: Operand, b: Operand) -> Array {
+    let site = Location::caller();
+    let (a, b) = pair(op.name(), a, b);
+    if a.0.failed || b.0.failed {
+        return if a.0.failed { a } else { b };
+    }
+    let common = DType::promote(a.0.dtype, b.0.dtype);
+    let (operand, result) = match op.rule().resolve(common) {
+        Ok(dtypes) => dtypes,
+        Err(why) => return Array::fail(error(ErrorKind::DType, op.name(), why, &[&a, &b]), site),
+    };
+    if a.0.shape == b.0.shape && a.0.dtype == operand && b.0.dtype == operand {
+        let shape = a.0.shape.clone();
+        return prim(Prim::Binary(op), [a, b], shape, result);
+    }
+    let Some(shape) = Shape::broadcast(&a.0.shape, &b.0.shape) else {
+        let why = "shapes cannot be broadcast";
+        return Array::fail(error(ErrorKind::Shape, op.name(), why, &[&a, &b]), site);
+    };
+    let a = fit(a, operand, &shape, site);
+    let b = fit(b, operand, &shape, site);
+    prim(Prim::Binary(op), [a, b], shape, result)
+}
+
+/// `a` cast, then broadcast; constants are converted on the spot.
+fn fit(a: Array, dtype: DType, shape: &Shape, site: &'static Location<'static>) -> Array {
+    if let State::Ready { data: Data { storage: crate::node::Storage::Inline(s), .. }, .. } =
+        &*a.0.lock()
+        && a.0.shape.is_empty()
+        && (s.dtype == dtype || s.dtype.kind() != Kind::Complex && !matches!(s.dtype, DType::U64 | DType::I64))
+    {
+        let value = if s.dtype == dtype { *s } else { Scalar::from_f64(s.to_f64(), dtype) };
+        return constant(value, shape.clone(), site);
+    }
+    broadcast_unchecked(&cast_unchecked(&a, dtype, site), shape, site)
+}
+
+macro_rules! unary_methods {
+    ($($(#[$doc:meta])* $name:ident $op:ident;)*) => {
+        impl Array {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self) -> Array {
+                unary(UnaryOp::$op, self)
+            }
+        )*}
+    };
+}
+unary_methods! {
+    /// Magnitude, element by element. Any dtype; f32 for complex64.
+    abs Abs;
+    /// -1, 0 or 1, element by element; `z/|z|` for complex64. Any dtype.
+    sign Sign;
+    /// `-x`, element by element. Any dtype but bool; unsigned integers wrap.
+    negative Negative;
+    /// `x * x`, element by element. Any dtype but bool.
+    square Square;
+    /// Square root, element by element. Integers and bool give f32.
+    sqrt Sqrt;
+    /// `1 / sqrt(x)`, element by element. Integers and bool give f32.
+    rsqrt Rsqrt;
+    /// `1 / x`, element by element. Integers and bool give f32.
+    reciprocal Reciprocal;
+    /// `e^x`, element by element. Integers and bool give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let y = Array::from_slice(&[0.0f32, 1.0], [2]).exp();
+    /// assert!((y.to_vec::<f32>()?[1] - std::f32::consts::E).abs() < 1e-6);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    exp Exp;
+    /// `e^x - 1`, accurate near zero. Integers and bool give f32.
+    expm1 Expm1;
+    /// Natural logarithm, element by element. Integers and bool give f32.
+    log Log;
+    /// Logarithm to base 2, element by element. Integers and bool give f32.
+    log2 Log2;
+    /// Logarithm to base 10, element by element. Integers and bool give f32.
+    log10 Log10;
+    /// `log(1 + x)`, accurate near zero. Integers and bool give f32.
+    log1p Log1p;
+    /// Sine of radians. Integers and bool give f32.
+    sin Sin;
+    /// Cosine of radians. Integers and bool give f32.
+    cos Cos;
+    /// Tangent of radians. Integers and bool give f32.
+    tan Tan;
+    /// Inverse sine in radians. Integers and bool give f32.
+    arcsin Arcsin;
+    /// Inverse cosine in radians. Integers and bool give f32.
+    arccos Arccos;
+    /// Inverse tangent in radians. Integers and bool give f32.
+    arctan Arctan;
+    /// Hyperbolic sine. Integers and bool give f32.
+    sinh Sinh;
+    /// Hyperbolic cosine. Integers and bool give f32.
+    cosh Cosh;
+    /// Hyperbolic tangent. Integers and bool give f32.
+    tanh Tanh;
+    /// Inverse hyperbolic sine. Integers and bool give f32.
+    arcsinh Arcsinh;
+    /// Inverse hyperbolic cosine. Integers and bool give f32.
+    arccosh Arccosh;
+    /// Inverse hyperbolic tangent. Integers and bool give f32.
+    arctanh Arctanh;
+    /// Gauss error function. Integers and bool give f32; not for complex64.
+    erf Erf;
+    /// Inverse of the error function. Integers and bool give f32; not for complex64.
+    erfinv Erfinv;
+    /// `1 / (1 + e^-x)`, element by element. Integers and bool give f32.
+    sigmoid Sigmoid;
+    /// Largest integer not above each element; integers are their own. Not for complex64.
+    floor Floor;
+    /// Smallest integer not below each element; integers are their own. Not for complex64.
+    ceil Ceil;
+    /// Integer part of each element. Not for complex64.
+    trunc Trunc;
+    /// Whether each element is NaN, as bool.
+    isnan IsNan;
+    /// Whether each element is infinite, as bool.
+    isinf IsInf;
+    /// Whether each element is neither NaN nor infinite, as bool.
+    isfinite IsFinite;
+    /// Whether each element is +infinity, as bool. Not for complex64.
+    isposinf IsPosInf;
+    /// Whether each element is -infinity, as bool. Not for complex64.
+    isneginf IsNegInf;
+    /// Truth value of each element negated, as bool.
+    logical_not LogicalNot;
+    /// Every bit flipped. Integers; logical not for bool.
+    bitwise_invert BitwiseInvert;
+    /// Real part, f32 for complex64; real arrays are their own.
+    real Real;
+    /// Imaginary part, f32 for complex64; zeros for real arrays.
+    imag Imag;
+    /// Complex conjugate; real arrays are their own.
+    conj Conj;
+    /// Nearest e4m3 code of each element as u8, saturating at 448. Float dtypes.
+    to_fp8 ToFp8;
+}
+
+macro_rules! binary_methods {
+    ($($(#[$doc:meta])* $name:ident $op:ident;)*) => {
+        impl Array {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self, other: impl IntoOperand) -> Array {
+                binary(BinaryOp::$op, self.into_operand(), other.into_operand())
+            }
+        )*}
+    };
+}
+binary_methods! {
+    /// `self + other` with broadcasting; logical or for bool.
+    add Add;
+    /// `self - other` with broadcasting. Not for bool.
+    subtract Subtract;
+    /// `self * other` with broadcasting; logical and for bool.
+    multiply Multiply;
+    /// `self / other` with broadcasting; integers and bool divide as f32.
+    divide Divide;
+    /// Quotient rounded down, with broadcasting. Integer division by zero gives 0.
+    floor_divide FloorDivide;
+    /// Remainder with the divisor's sign, with broadcasting. Integer remainder by zero gives 0.
+    remainder Remainder;
+    /// `self` to the power `other`, with broadcasting. An integer to a negative integer power is 0,
+    /// except for bases 1 and -1.
+    power Power;
+    /// The larger of the two, NaN if either is, with broadcasting.
+    maximum Maximum;
+    /// The smaller of the two, NaN if either is, with broadcasting.
+    minimum Minimum;
+    /// `log(e^self + e^other)` without overflow, with broadcasting.
+    logaddexp LogAddExp;
+    /// Angle of the point `(other, self)` in radians, with broadcasting.
+    arctan2 Arctan2;
+    /// Whether elements are equal, as bool, with broadcasting.
+    equal Equal;
+    /// Whether elements differ, as bool, with broadcasting.
+    not_equal NotEqual;
+    /// Whether `self < other`, as bool, with broadcasting.
+    less Less;
+    /// Whether `self <= other`, as bool, with broadcasting.
+    less_equal LessEqual;
+    /// Whether `self > other`, as bool, with broadcasting.
+    greater Greater;
+    /// Whether `self >= other`, as bool, with broadcasting.
+    greater_equal GreaterEqual;
+    /// Whether both are true, as bool, with broadcasting.
+    logical_and LogicalAnd;
+    /// Whether either is true, as bool, with broadcasting.
+    logical_or LogicalOr;
+    /// Whether exactly one is true, as bool, with broadcasting.
+    logical_xor LogicalXor;
+    /// Bits set in both; integers and bool, with broadcasting.
+    bitwise_and BitwiseAnd;
+    /// Bits set in either; integers and bool, with broadcasting.
+    bitwise_or BitwiseOr;
+    /// Bits set in exactly one; integers and bool, with broadcasting.
+    bitwise_xor BitwiseXor;
+    /// Bits moved up by `other`; integers, with broadcasting.
+    left_shift LeftShift;
+    /// Bits moved down by `other`, keeping the sign; integers, with broadcasting.
+    right_shift RightShift;
+}
+
+impl Array {
+    /// Nearest multiple of `10^-decimals`, halves to even. Integers are their own for
+    /// `decimals >= 0`.
+    #[track_caller]
+    pub fn round(&self, decimals: i32) -> Array {
+        let integer = !self.0.dtype.is_inexact();
+        if decimals == 0 || integer && decimals > 0 {
+            return unary(UnaryOp::Round, self);
+        }
+        let factor = 10f64.powi(decimals.abs());
+        let (up, down) = if decimals > 0 { (factor, 1.0) } else { (1.0, factor) };
+        let rounded = unary(UnaryOp::Round, &(self * (up as f32) / (down as f32)));
+        (rounded * (down as f32) / (up as f32)).astype(self.0.dtype)
+    }
+
+    /// Radians to degrees. Integers give f32.
+    #[track_caller]
+    pub fn degrees(&self) -> Array {
+        self * (180.0 / std::f64::consts::PI)
+    }
+
+    /// Degrees to radians. Integers give f32.
+    #[track_caller]
+    pub fn radians(&self) -> Array {
+        self * (std::f64::consts::PI / 180.0)
+    }
+
+    /// `(floor_divide, remainder)`.
+    #[track_caller]
+    pub fn divmod(&self, other: impl IntoOperand) -> (Array, Array) {
+        let other = other.into_operand().into_array_beside("divmod", self.0.dtype);
+        (self.floor_divide(&other), self.remainder(&other))
+    }
+
+    /// Values limited to `low ..= high`; `None` leaves an end open.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0], [3]);
+    /// assert_eq!(x.clip(None::<f32>, Some(2.0)).to_vec::<f32>()?, [1.0, 2.0, 2.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn clip(&self, low: Option<impl IntoOperand>, high: Option<impl IntoOperand>) -> Array {
+        let mut out = self.clone();
+        if let Some(low) = low {
+            out = out.maximum(low);
+        }
+        if let Some(high) = high {
+            out = out.minimum(high);
+        }
+        out
+    }
+
+    /// NaN replaced by `nan`, infinities by the given values or the dtype's extremes. Integers are
+    /// their own.
+    #[track_caller]
+    pub fn nan_to_num(&self, nan: f64, posinf: Option<f64>, neginf: Option<f64>) -> Array {
+        let dtype = self.0.dtype;
+        if !dtype.is_float() {
+            return self.clone();
+        }
+        let largest = match dtype {
+            DType::F16 => 65504.0,
+            DType::BF16 => lazul_ir::bf16::MAX.to_f64(),
+            DType::F32 => f32::MAX as f64,
+            _ => f64::MAX,
+        };
+        let x = where_(&self.isnan(), nan, self);
+        let x = where_(&x.isposinf(), posinf.unwrap_or(largest), &x);
+        where_(&x.isneginf(), neginf.unwrap_or(-largest), &x)
+    }
+
+    /// The elements in another dtype. Float to integer truncates toward zero and saturates, NaN
+    /// gives 0; anything to bool is `x != 0`; integers wrap into narrower integers.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[300.7f32, -1.5], [2]);
+    /// assert_eq!(x.astype(DType::U8).to_vec::<u8>()?, [255, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn astype(&self, dtype: DType) -> Array {
+        if self.0.failed {
+            return self.clone();
+        }
+        cast_unchecked(self, dtype, Location::caller())
+    }
+
+    /// Values of e4m3 codes (u8) as `dtype`.
+    #[track_caller]
+    pub fn from_fp8(&self, dtype: DType) -> Array {
+        unary(UnaryOp::FromFp8, self).astype(dtype)
+    }
+
+    /// Whether elements are close: `|a - b| <= atol + rtol * |b|`, as bool. Infinities are close to
+    /// themselves; NaN is close to NaN only if `equal_nan`.
+    #[track_caller]
+    pub fn isclose(&self, other: impl IntoOperand, tolerance: Tolerance) -> Array {
+        let other = other.into_operand().into_array_beside("isclose", self.0.dtype);
+        let bound = other.abs() * tolerance.rtol + tolerance.atol;
+        let near = (self - &other).abs().less_equal(bound);
+        let finite = self.isfinite().logical_and(other.isfinite());
+        let mut close = where_(&finite, &near, &self.equal(&other));
+        if tolerance.equal_nan {
+            close = close.logical_or(self.isnan().logical_and(other.isnan()));
+        }
+        close
+    }
+
+    /// Whether all elements are close (see [`Array::isclose`]), as one bool.
+    #[track_caller]
+    pub fn allclose(&self, other: impl IntoOperand, tolerance: Tolerance) -> Array {
+        self.isclose(other, tolerance).all(..)
+    }
+
+    /// Whether shapes are equal and all elements are, as one bool.
+    #[track_caller]
+    pub fn array_equal(&self, other: &Array, equal_nan: bool) -> Array {
+        if self.0.failed || other.0.failed {
+            return if self.0.failed { self.clone() } else { other.clone() };
+        }
+        if self.0.shape != other.0.shape {
+            return Array::scalar(false);
+        }
+        let mut same = self.equal(other);
+        if equal_nan {
+            same = same.logical_or(self.isnan().logical_and(other.isnan()));
+        }
+        same.all(..)
+    }
+}
+
+/// What counts as close: `|a - b| <= atol + rtol * |b|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Relative part.
+    pub rtol: f64,
+    /// Absolute part.
+    pub atol: f64,
+    /// Whether NaN is close to NaN.
+    pub equal_nan: bool,
+}
+
+impl Default for Tolerance {
+    fn default() -> Tolerance {
+        Tolerance { rtol: 1e-5, atol: 1e-8, equal_nan: false }
+    }
+}
+
+impl IntoOperand for Operand {
+    fn into_operand(self) -> Operand {
+        self
+    }
+}
+
+/// `a` where `condition` is true, else `b`, with broadcasting of all three.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = Array::from_slice(&[-1.0f32, 2.0], [2]);
+/// assert_eq!(where_(&x.greater(0.0), &x, 0.0).to_vec::<f32>()?, [0.0, 2.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn where_(condition: impl IntoOperand, a: impl IntoOperand, b: impl IntoOperand) -> Array {
+    let site = Location::caller();
+    let condition = condition.into_operand().into_array("where");
+    let (a, b) = pair("where", a.into_operand(), b.into_operand());
+    attempt(|| {
+        [&condition, &a, &b].into_iter().try_for_each(Array::check)?;
+        let dtype = DType::promote(a.0.dtype, b.0.dtype);
+        let shape = Shape::broadcast(&a.0.shape, &b.0.shape)
+            .and_then(|s| Shape::broadcast(&s, &condition.0.shape))
+            .ok_or_else(|| {
+                let why = "shapes cannot be broadcast";
+                error(ErrorKind::Shape, "where", why, &[&condition, &a, &b])
+            })?;
+        let inputs = [
+            fit(condition.clone(), DType::Bool, &shape, site),
+            fit(a.clone(), dtype, &shape, site),
+            fit(b.clone(), dtype, &shape, site),
+        ];
+        Ok(prim(Prim::Select, inputs, shape, dtype))
+    })
+}

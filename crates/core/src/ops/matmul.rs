@@ -1,0 +1,118 @@
+//! Matrix products.
+
+use super::{attempt, axis_of, cast_unchecked, error, prim};
+use crate::error::ErrorKind;
+use crate::node::Array;
+use lazul_ir::{DType, Prim, Shape};
+use std::panic::Location;
+
+impl Array {
+    /// Matrix product over the last two axes, with broadcasting of the others; one-dimensional
+    /// operands are row (left) or column (right) vectors whose axis goes away.
+    ///
+    /// Every dtype; integers wrap, f16 and bf16 accumulate in f32. Transposed operands are not
+    /// copied.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let a = arange(6, DType::F32).reshape([2, 3]);
+    /// assert_eq!(a.matmul(&a.t()).to_vec::<f32>()?, [5.0, 14.0, 14.0, 50.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn matmul(&self, other: &Array) -> Array {
+        let site = Location::caller();
+        attempt(|| {
+            self.check()?;
+            other.check()?;
+            let (ra, rb) = (self.0.shape.len(), other.0.shape.len());
+            if ra == 0 || rb == 0 {
+                let why = "operands need at least one dimension";
+                return Err(error(ErrorKind::Shape, "matmul", why, &[self, other]));
+            }
+            let dtype = DType::promote(self.0.dtype, other.0.dtype);
+            let a = if ra == 1 { self.expand_dims(0) } else { self.clone() };
+            let b = if rb == 1 { other.expand_dims(1) } else { other.clone() };
+            let (&[ref batch_a @ .., m, k], &[ref batch_b @ .., kb, n]) =
+                (&a.0.shape[..], &b.0.shape[..])
+            else {
+                unreachable!("both operands have two axes now")
+            };
+            if k != kb {
+                let why = format!("inner dimensions {k} and {kb} differ");
+                return Err(error(ErrorKind::Shape, "matmul", why, &[self, other]));
+            }
+            let Some(batch) = Shape::broadcast(batch_a, batch_b) else {
+                let why = "batch dimensions cannot be broadcast";
+                return Err(error(ErrorKind::Shape, "matmul", why, &[self, other]));
+            };
+            let with = |x: usize, y: usize| batch.iter().copied().chain([x, y]).collect::<Shape>();
+            // A matrix on the right makes one tall product of a batch on the left.
+            let flat = batch_b.is_empty() && !batch_a.is_empty();
+            let out = if flat {
+                let rows: usize = batch_a.iter().product::<usize>() * m;
+                let a = cast_unchecked(&a, dtype, site).reshape([rows, k]);
+                let b = cast_unchecked(&b, dtype, site);
+                prim(Prim::Matmul, [a, b], Shape::new(&[rows, n]), dtype).reshape(&with(m, n))
+            } else {
+                let a = cast_unchecked(&a, dtype, site).broadcast_to(&with(m, k));
+                let b = cast_unchecked(&b, dtype, site).broadcast_to(&with(k, n));
+                prim(Prim::Matmul, [a, b], with(m, n), dtype)
+            };
+            let mut shape = with(m, n);
+            if rb == 1 {
+                shape.remove(shape.len() - 1);
+            }
+            if ra == 1 {
+                shape.remove(shape.len() - if rb == 1 { 1 } else { 2 });
+            }
+            Ok(out.reshape(&shape))
+        })
+    }
+
+    /// Every product of an element of one flattened array with one of the other: `(n, m)`.
+    #[track_caller]
+    pub fn outer(&self, other: &Array) -> Array {
+        self.reshape([-1, 1]).multiply(other.reshape([1, -1]))
+    }
+
+    /// Inner product over the last axes: `(…a, …b)`.
+    #[track_caller]
+    pub fn inner(&self, other: &Array) -> Array {
+        if self.0.shape.is_empty() || other.0.shape.is_empty() {
+            return self.multiply(other);
+        }
+        self.tensordot(other, &[-1], &[-1])
+    }
+
+    /// Sum of products over pairs of axes: the remaining axes of both, in order.
+    #[track_caller]
+    pub fn tensordot(&self, other: &Array, axes: &[i64], other_axes: &[i64]) -> Array {
+        attempt(|| {
+            self.check()?;
+            other.check()?;
+            let resolve = |x: &Array, axes: &[i64]| {
+                axes.iter()
+                    .map(|&a| axis_of("tensordot", a, x.0.shape.len()))
+                    .collect::<crate::error::Result<Vec<_>>>()
+            };
+            let (ia, ib) = (resolve(self, axes)?, resolve(other, other_axes)?);
+            let fits = ia.len() == ib.len()
+                && ia.iter().zip(&ib).all(|(&i, &j)| self.0.shape[i] == other.0.shape[j]);
+            if !fits {
+                let why = "the contracted axes do not pair up";
+                return Err(error(ErrorKind::Shape, "tensordot", why, &[self, other]));
+            }
+            let free = |x: &Array, used: &[usize]| -> Vec<usize> {
+                (0..x.0.shape.len()).filter(|i| !used.contains(i)).collect()
+            };
+            let (fa, fb) = (free(self, &ia), free(other, &ib));
+            let size = |x: &Array, axes: &[usize]| axes.iter().map(|&i| x.0.shape[i]).product::<usize>();
+            let (m, k, n) = (size(self, &fa), size(self, &ia), size(other, &fb));
+            let a = self.transpose([&fa[..], &ia[..]].concat()).reshape([m, k]);
+            let b = other.transpose([&ib[..], &fb[..]].concat()).reshape([k, n]);
+            let dims = fa.iter().map(|&i| self.0.shape[i]).chain(fb.iter().map(|&i| other.0.shape[i]));
+            Ok(a.matmul(&b).reshape(&dims.collect::<Shape>()))
+        })
+    }
+}

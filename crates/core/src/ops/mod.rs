@@ -1,0 +1,80 @@
+//! Operations, one file a family: public functions with their checks, what they give, and tests.
+//!
+//! An operation checks its arguments, promotes dtypes, broadcasts, and makes a node; nothing is
+//! computed. A wrong argument makes a failed array that says so.
+
+pub mod creation;
+pub mod elementwise;
+pub mod fast;
+pub mod index;
+pub mod matmul;
+pub mod quantized;
+pub mod reduce;
+pub mod scan;
+pub mod shape;
+pub mod sort;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::{Array, Inputs, Op};
+use lazul_ir::{DType, Prim, Shape, ViewOp};
+use std::panic::Location;
+
+/// The node of a primitive.
+#[track_caller]
+pub(crate) fn prim(
+    prim: Prim,
+    inputs: impl IntoIterator<Item = Array>,
+    shape: Shape,
+    dtype: DType,
+) -> Array {
+    Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, Location::caller())
+}
+
+/// An array from a function that may find its arguments wrong, at the caller's line.
+#[track_caller]
+pub(crate) fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
+    f().unwrap_or_else(|e| Array::fail(e, Location::caller()))
+}
+
+/// A shape error with the operands' shapes and dtypes.
+pub(crate) fn error(kind: ErrorKind, op: &'static str, message: impl Into<String>, arrays: &[&Array]) -> Error {
+    Error::new(kind, op, message).operands(arrays.iter().map(|a| (a.0.dtype, a.0.shape.clone())))
+}
+
+/// An axis from the caller, negative from the end, as an index below `rank`.
+pub(crate) fn axis_of(op: &'static str, axis: i64, rank: usize) -> Result<usize> {
+    let at = if axis < 0 { axis + rank as i64 } else { axis };
+    if (0..rank as i64).contains(&at) {
+        return Ok(at as usize);
+    }
+    let message = format!("axis {axis} is out of range for an array of {rank} dimensions");
+    Err(Error::new(ErrorKind::Axis, op, message))
+}
+
+/// Several distinct axes, in ascending order.
+pub(crate) fn axes_of(op: &'static str, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    let mut out = axes.iter().map(|&a| axis_of(op, a, rank)).collect::<Result<Vec<_>>>()?;
+    out.sort_unstable();
+    if out.windows(2).any(|w| w[0] == w[1]) {
+        return Err(Error::new(ErrorKind::Axis, op, "an axis is named twice"));
+    }
+    Ok(out)
+}
+
+/// `a` broadcast to `shape`, which is known to be compatible.
+pub(crate) fn broadcast_unchecked(a: &Array, shape: &Shape, site: &'static Location<'static>) -> Array {
+    if a.0.shape == *shape {
+        return a.clone();
+    }
+    let inputs = Inputs::from_iter([a.clone()]);
+    Array::lazy(Op::Prim(Prim::View(ViewOp::Broadcast)), inputs, shape.clone(), a.0.dtype, site)
+}
+
+/// `a` in `dtype`.
+pub(crate) fn cast_unchecked(a: &Array, dtype: DType, site: &'static Location<'static>) -> Array {
+    if a.0.dtype == dtype {
+        return a.clone();
+    }
+    let inputs = Inputs::from_iter([a.clone()]);
+    Array::lazy(Op::Prim(Prim::Cast), inputs, a.0.shape.clone(), dtype, site)
+}

@@ -1,0 +1,74 @@
+//! Running reductions along an axis.
+
+use super::{attempt, axis_of, error, prim};
+use crate::error::ErrorKind;
+use crate::node::Array;
+use lazul_ir::{DType, Prim, ScanOp, dtype::Kind};
+
+/// How a running reduction runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// From the end toward the start.
+    pub reverse: bool,
+    /// Whether an element counts in its own position.
+    pub inclusive: bool,
+}
+
+impl Default for Scan {
+    fn default() -> Scan {
+        Scan { reverse: false, inclusive: true }
+    }
+}
+
+#[track_caller]
+fn scan(op: ScanOp, x: &Array, axis: i64, how: Scan) -> Array {
+    attempt(|| {
+        x.check()?;
+        let axis = axis_of(op.name(), axis, x.0.shape.len())?;
+        let dtype = match (op, x.0.dtype) {
+            (ScanOp::Sum | ScanOp::Prod, DType::Bool) => DType::I32,
+            (ScanOp::LogAddExp, d) => d.to_inexact(),
+            (_, d) => d,
+        };
+        if dtype.kind() == Kind::Complex && !matches!(op, ScanOp::Sum | ScanOp::Prod) {
+            return Err(error(ErrorKind::DType, op.name(), "is not defined for complex64", &[x]));
+        }
+        let Scan { reverse, inclusive } = how;
+        let scan = Prim::Scan { op, axis: axis as u8, reverse, inclusive };
+        Ok(prim(scan, [x.clone()], x.0.shape.clone(), dtype))
+    })
+}
+
+macro_rules! scans {
+    ($($(#[$doc:meta])* $name:ident $op:ident;)*) => {
+        impl Array {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self, axis: i64, how: Scan) -> Array {
+                scan(ScanOp::$op, self, axis, how)
+            }
+        )*}
+    };
+}
+scans! {
+    /// Running sum along an axis. bool gives i32, other dtypes stay (and integers wrap); f16 and
+    /// bf16 accumulate in f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1, 2, 3], [3]);
+    /// assert_eq!(x.cumsum(0, Scan::default()).to_vec::<i32>()?, [1, 3, 6]);
+    /// let exclusive = Scan { inclusive: false, ..Default::default() };
+    /// assert_eq!(x.cumsum(0, exclusive).to_vec::<i32>()?, [0, 1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    cumsum Sum;
+    /// Running product along an axis. Dtypes as [`Array::cumsum`].
+    cumprod Prod;
+    /// Running minimum along an axis; NaN stays once met.
+    cummin Min;
+    /// Running maximum along an axis; NaN stays once met.
+    cummax Max;
+    /// Running `log(sum(exp))` along an axis. Integers give f32.
+    logcumsumexp LogAddExp;
+}

@@ -1,0 +1,640 @@
+//! Views and rearrangements: reshape, transpose, broadcast, slices, joins, padding.
+//!
+//! Views move no element: they are computed as layouts when the graph runs. Only a reshape that
+//! strides cannot express copies.
+
+use super::{attempt, axes_of, axis_of, broadcast_unchecked, error, prim};
+use crate::array::checked_shape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ints::IntoInts;
+use crate::node::Array;
+use crate::operand::IntoOperand;
+use lazul_ir::{Axes, DType, Prim, Shape, ViewOp};
+use std::panic::Location;
+
+#[track_caller]
+fn view(op: ViewOp, x: &Array, shape: Shape) -> Array {
+    prim(Prim::View(op), [x.clone()], shape, x.0.dtype)
+}
+
+impl Array {
+    /// The same elements in row-major order under another shape; one dimension may be -1 and is
+    /// then computed.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, -1]);
+    /// assert_eq!(x.shape()?, &[2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn reshape(&self, shape: impl IntoInts) -> Array {
+        let mut ints = shape.into_ints();
+        attempt(|| {
+            self.check()?;
+            let size = self.0.shape.size();
+            if let Some(at) = ints.iter().position(|&d| d == -1) {
+                let rest: i64 = ints.iter().enumerate().filter(|(i, _)| *i != at).fold(1, |p, (_, &d)| p.saturating_mul(d));
+                if rest <= 0 || size as i64 % rest != 0 {
+                    let why = format!("{size} elements do not divide into {ints:?}");
+                    return Err(error(ErrorKind::Shape, "reshape", why, &[self]));
+                }
+                ints[at] = size as i64 / rest;
+            }
+            let shape = checked_shape("reshape", ints)?;
+            if shape.size() != size {
+                let why = format!("{size} elements do not fill shape {shape}");
+                return Err(error(ErrorKind::Shape, "reshape", why, &[self]));
+            }
+            if shape == self.0.shape {
+                return Ok(self.clone());
+            }
+            Ok(view(ViewOp::Reshape, self, shape))
+        })
+    }
+
+    /// Axes `start ..= end` (negative from the end) merged into one.
+    #[track_caller]
+    pub fn flatten(&self, start: i64, end: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            if rank == 0 {
+                return Ok(self.reshape([1]));
+            }
+            let (a, b) = (axis_of("flatten", start, rank)?, axis_of("flatten", end, rank)?);
+            if a > b {
+                return Err(error(ErrorKind::Axis, "flatten", "start lies after end", &[self]));
+            }
+            let shape = &self.0.shape;
+            let merged: usize = shape[a..=b].iter().product();
+            let dims = shape[..a].iter().copied().chain([merged]).chain(shape[b + 1..].iter().copied());
+            Ok(self.reshape(&dims.collect::<Shape>()))
+        })
+    }
+
+    /// One axis split into several; one of them may be -1.
+    #[track_caller]
+    pub fn unflatten(&self, axis: i64, shape: impl IntoInts) -> Array {
+        let mut parts = shape.into_ints();
+        attempt(|| {
+            self.check()?;
+            let axis = axis_of("unflatten", axis, self.0.shape.len())?;
+            let n = self.0.shape[axis] as i64;
+            if let Some(at) = parts.iter().position(|&d| d == -1) {
+                let rest: i64 = parts.iter().filter(|&&d| d != -1).product();
+                if rest <= 0 || n % rest != 0 {
+                    let why = format!("axis of length {n} does not divide into {parts:?}");
+                    return Err(error(ErrorKind::Shape, "unflatten", why, &[self]));
+                }
+                parts[at] = n / rest;
+            }
+            if parts.iter().product::<i64>() != n || parts.iter().any(|&d| d < 0) {
+                let why = format!("axis of length {n} does not split into {parts:?}");
+                return Err(error(ErrorKind::Shape, "unflatten", why, &[self]));
+            }
+            let mut dims: Shape = self.0.shape[..axis].into();
+            parts.iter().for_each(|&d| dims.push(d as usize));
+            self.0.shape[axis + 1..].iter().for_each(|&d| dims.push(d));
+            Ok(self.reshape(&dims))
+        })
+    }
+
+    /// New axes of length one at the given positions of the result (negative from its end).
+    #[track_caller]
+    pub fn expand_dims(&self, axes: impl IntoInts) -> Array {
+        let axes = axes.into_ints();
+        attempt(|| {
+            self.check()?;
+            let axes = axes_of("expand_dims", &axes, self.0.shape.len() + axes.len())?;
+            let mut shape = self.0.shape.clone();
+            axes.iter().for_each(|&a| shape.insert(a, 1));
+            Ok(self.reshape(&shape))
+        })
+    }
+
+    /// Axes of length one removed: those given, or all of them for `()`.
+    #[track_caller]
+    pub fn squeeze(&self, axes: impl IntoInts) -> Array {
+        let axes = axes.into_ints();
+        attempt(|| {
+            self.check()?;
+            let shape = &self.0.shape;
+            let axes = if axes.is_empty() {
+                (0..shape.len()).filter(|&i| shape[i] == 1).collect()
+            } else {
+                axes_of("squeeze", &axes, shape.len())?
+            };
+            if let Some(a) = axes.iter().find(|&&a| shape[a] != 1) {
+                let why = format!("axis {a} has length {}, not 1", shape[*a]);
+                return Err(error(ErrorKind::Shape, "squeeze", why, &[self]));
+            }
+            let kept = shape.iter().enumerate().filter(|(i, _)| !axes.contains(i)).map(|(_, &d)| d);
+            Ok(self.reshape(&kept.collect::<Shape>()))
+        })
+    }
+
+    /// Axes in another order: axis `i` of the result is axis `axes[i]`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).transpose([2, 0, 1]).shape()?, &[4, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn transpose(&self, axes: impl IntoInts) -> Array {
+        let axes = axes.into_ints();
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            let order = axes.iter().map(|&a| axis_of("transpose", a, rank)).collect::<Result<Vec<_>>>()?;
+            let mut seen = order.clone();
+            seen.sort_unstable();
+            if !seen.iter().copied().eq(0..rank) {
+                let why = format!("{axes:?} is not an order of {rank} axes");
+                return Err(error(ErrorKind::Axis, "transpose", why, &[self]));
+            }
+            if order.iter().copied().eq(0..rank) {
+                return Ok(self.clone());
+            }
+            let shape = order.iter().map(|&a| self.0.shape[a]).collect();
+            let perm: Axes = order.iter().map(|&a| a as u8).collect();
+            Ok(view(ViewOp::Transpose(perm), self, shape))
+        })
+    }
+
+    /// All axes in reverse order.
+    #[track_caller]
+    pub fn t(&self) -> Array {
+        let rank = self.0.shape.len() as i64;
+        self.transpose((0..rank).rev().collect::<Vec<_>>())
+    }
+
+    /// The last two axes swapped.
+    #[track_caller]
+    pub fn mt(&self) -> Array {
+        self.swapaxes(-1, -2)
+    }
+
+    /// Two axes swapped.
+    #[track_caller]
+    pub fn swapaxes(&self, a: i64, b: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            let mut order: Vec<usize> = (0..rank).collect();
+            order.swap(axis_of("swapaxes", a, rank)?, axis_of("swapaxes", b, rank)?);
+            Ok(self.transpose(&order))
+        })
+    }
+
+    /// One axis moved to another position.
+    #[track_caller]
+    pub fn moveaxis(&self, from: i64, to: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            let (from, to) = (axis_of("moveaxis", from, rank)?, axis_of("moveaxis", to, rank)?);
+            let mut order: Vec<usize> = (0..rank).filter(|&i| i != from).collect();
+            order.insert(to, from);
+            Ok(self.transpose(&order))
+        })
+    }
+
+    /// The array repeated along axes of length one, and along new leading axes, to `shape`. Takes no
+    /// memory.
+    #[track_caller]
+    pub fn broadcast_to(&self, shape: impl IntoInts) -> Array {
+        let site = Location::caller();
+        attempt(|| {
+            self.check()?;
+            let shape = checked_shape("broadcast_to", shape)?;
+            if Shape::broadcast(&self.0.shape, &shape).as_ref() != Some(&shape) {
+                let why = format!("does not broadcast to {shape}");
+                return Err(error(ErrorKind::Shape, "broadcast_to", why, &[self]));
+            }
+            Ok(broadcast_unchecked(self, &shape, site))
+        })
+    }
+
+    /// The elements `start, start + step, …` below `stop` (above it for a negative step) along one
+    /// axis. Negative bounds count from the end; bounds beyond the axis are cut to it, as in Python.
+    /// `None` stands for the natural end.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(5, DType::I32);
+    /// assert_eq!(x.slice_step(0, None, None, -2).to_vec::<i32>()?, [4, 2, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice_step(
+        &self,
+        axis: i64,
+        start: impl Into<Option<i64>>,
+        stop: impl Into<Option<i64>>,
+        step: i64,
+    ) -> Array {
+        let (start, stop) = (start.into(), stop.into());
+        attempt(|| {
+            self.check()?;
+            let axis = axis_of("slice", axis, self.0.shape.len())?;
+            let (first, count) = python_slice(self.0.shape[axis], start, stop, step)?;
+            let mut shape = self.0.shape.clone();
+            shape[axis] = count;
+            if count == self.0.shape[axis] && step == 1 {
+                return Ok(self.clone());
+            }
+            let mut starts = vec![0i64; shape.len()];
+            let mut steps = vec![1i64; shape.len()];
+            (starts[axis], steps[axis]) = (first, step);
+            Ok(view(ViewOp::Slice { starts: starts.into(), steps: steps.into() }, self, shape))
+        })
+    }
+
+    /// The elements from `start` up to but without `stop` along one axis; see [`Array::slice_step`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(5, DType::I32).slice_axis(0, 1, -1).to_vec::<i32>()?, [1, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice_axis(
+        &self,
+        axis: i64,
+        start: impl Into<Option<i64>>,
+        stop: impl Into<Option<i64>>,
+    ) -> Array {
+        self.slice_step(axis, start, stop, 1)
+    }
+
+    /// The slice at one index of an axis, which goes away. The index must be in bounds; negative
+    /// ones count from the end.
+    #[track_caller]
+    pub fn at_index(&self, axis: i64, index: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let axis = axis_of("index", axis, self.0.shape.len())?;
+            let n = self.0.shape[axis] as i64;
+            let at = if index < 0 { index + n } else { index };
+            if !(0..n).contains(&at) {
+                let why = format!("index {index} is out of bounds for axis {axis} of length {n}");
+                return Err(error(ErrorKind::Index, "index", why, &[self]));
+            }
+            Ok(self.slice_axis(axis as i64, at, at + 1).squeeze(axis))
+        })
+    }
+
+    /// Elements in reverse order along axes (`()` for all).
+    #[track_caller]
+    pub fn flip(&self, axes: impl IntoInts) -> Array {
+        let axes = axes.into_ints();
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            let axes = if axes.is_empty() {
+                (0..rank).collect()
+            } else {
+                axes_of("flip", &axes, rank)?
+            };
+            Ok(axes.iter().fold(self.clone(), |x, &a| x.slice_step(a as i64, None, None, -1)))
+        })
+    }
+
+    /// Equal parts along an axis, whose length must be a multiple of `parts`.
+    ///
+    /// # Errors
+    /// As [`Array::check`], for a bad axis, and where the length does not divide.
+    #[track_caller]
+    pub fn split(&self, parts: usize, axis: i64) -> Result<Vec<Array>> {
+        let n = self.dim(axis)?;
+        if parts == 0 || n % parts != 0 {
+            let why = format!("length {n} does not divide into {parts} equal parts");
+            return Err(error(ErrorKind::Shape, "split", why, &[self]).at(Location::caller()));
+        }
+        let cuts: Vec<usize> = (1..parts).map(|i| i * (n / parts)).collect();
+        self.split_at(&cuts, axis)
+    }
+
+    /// Parts along an axis, cut at the given indices.
+    ///
+    /// # Errors
+    /// As [`Array::check`], and for a bad axis.
+    #[track_caller]
+    pub fn split_at(&self, cuts: &[usize], axis: i64) -> Result<Vec<Array>> {
+        let n = self.dim(axis)?;
+        let mut parts = Vec::with_capacity(cuts.len() + 1);
+        let mut from = 0;
+        for &cut in cuts.iter().chain([&n]) {
+            let to = cut.min(n);
+            parts.push(self.slice_axis(axis, from as i64, to.max(from) as i64));
+            from = to.max(from);
+        }
+        Ok(parts)
+    }
+
+    /// Every element repeated `repeats` times along an axis.
+    #[track_caller]
+    pub fn repeat(&self, repeats: usize, axis: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let axis = axis_of("repeat", axis, self.0.shape.len())?;
+            let mut wide = self.0.shape.clone();
+            wide.insert(axis + 1, repeats);
+            let mut shape = self.0.shape.clone();
+            shape[axis] *= repeats;
+            Ok(self.expand_dims(axis + 1).broadcast_to(&wide).reshape(&shape))
+        })
+    }
+
+    /// The whole array repeated along each axis; missing leading entries are 1.
+    #[track_caller]
+    pub fn tile(&self, reps: impl IntoInts) -> Array {
+        let reps = reps.into_ints();
+        attempt(|| {
+            let reps = checked_shape("tile", reps)?;
+            self.check()?;
+            let rank = reps.len().max(self.0.shape.len());
+            let pad = |s: &[usize]| [vec![1; rank - s.len()], s.to_vec()].concat();
+            let (reps, dims) = (pad(&reps), pad(&self.0.shape));
+            let from: Vec<usize> = dims.iter().flat_map(|&d| [1, d]).collect();
+            let wide: Vec<usize> = dims.iter().zip(&reps).flat_map(|(&d, &r)| [r, d]).collect();
+            let to: Vec<usize> = dims.iter().zip(&reps).map(|(d, r)| d * r).collect();
+            Ok(self.reshape(from).broadcast_to(wide).reshape(to))
+        })
+    }
+
+    /// Elements moved by `shift` along an axis, those past the end coming back at the start.
+    #[track_caller]
+    pub fn roll(&self, shift: i64, axis: i64) -> Array {
+        attempt(|| {
+            let n = self.dim(axis)? as i64;
+            if n == 0 || shift.rem_euclid(n) == 0 {
+                return Ok(self.clone());
+            }
+            let cut = n - shift.rem_euclid(n);
+            Ok(concatenate(&[self.slice_axis(axis, cut, n), self.slice_axis(axis, 0, cut)], axis))
+        })
+    }
+
+    /// Padding of `(before, after)` elements along each axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange_step(1, 4, 1, DType::I32);
+    /// assert_eq!(x.pad(&[(1, 2)], Pad::Constant(0.0)).to_vec::<i32>()?, [0, 1, 2, 3, 0, 0]);
+    /// assert_eq!(x.pad(&[(1, 1)], Pad::Reflect).to_vec::<i32>()?, [2, 1, 2, 3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn pad(&self, widths: &[(usize, usize)], mode: Pad) -> Array {
+        attempt(|| {
+            self.check()?;
+            if widths.len() != self.0.shape.len() {
+                let why = format!("{} pairs of widths for {} axes", widths.len(), self.0.shape.len());
+                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
+            }
+            let mut x = self.clone();
+            for (axis, &(before, after)) in widths.iter().enumerate() {
+                if (before, after) != (0, 0) {
+                    x = x.pad_axis(axis, before, after, mode)?;
+                }
+            }
+            Ok(x)
+        })
+    }
+
+    #[track_caller]
+    fn pad_axis(&self, axis: usize, before: usize, after: usize, mode: Pad) -> Result<Array> {
+        let n = self.dim(axis as i64)?;
+        let at = axis as i64;
+        let side = |count: usize, first: bool| -> Result<Option<Array>> {
+            if count == 0 {
+                return Ok(None);
+            }
+            let mut shape = self.0.shape.clone();
+            shape[axis] = count;
+            let need = |len: usize| {
+                if n >= len {
+                    return Ok(());
+                }
+                let why = format!("axis {axis} of length {n} is too short to pad {count} in this mode");
+                Err(error(ErrorKind::Shape, "pad", why, &[self]))
+            };
+            let (n, count) = (n as i64, count as i64);
+            Ok(Some(match mode {
+                Pad::Constant(value) => {
+                    let value = lazul_ir::Scalar::from_f64(value, self.0.dtype);
+                    crate::operand::constant(value, shape, Location::caller())
+                }
+                Pad::Edge => {
+                    need(1)?;
+                    let i = if first { 0 } else { n - 1 };
+                    self.slice_axis(at, i, i + 1).broadcast_to(&shape)
+                }
+                Pad::Reflect => {
+                    need(count as usize + 1)?;
+                    let part = if first { (1, count + 1) } else { (n - 1 - count, n - 1) };
+                    self.slice_axis(at, part.0, part.1).flip(axis)
+                }
+                Pad::Symmetric => {
+                    need(count as usize)?;
+                    let part = if first { (0, count) } else { (n - count, n) };
+                    self.slice_axis(at, part.0, part.1).flip(axis)
+                }
+            }))
+        };
+        let parts = [side(before, true)?, Some(self.clone()), side(after, false)?];
+        Ok(concatenate(&parts.into_iter().flatten().collect::<Vec<_>>(), at))
+    }
+
+    /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
+    #[track_caller]
+    pub fn view(&self, dtype: DType) -> Array {
+        attempt(|| {
+            self.check()?;
+            let (a, b) = (self.0.dtype.size(), dtype.size());
+            if self.0.dtype == dtype {
+                return Ok(self.clone());
+            }
+            if dtype == DType::Bool {
+                return Err(error(ErrorKind::DType, "view", "bytes cannot be viewed as bool", &[self]));
+            }
+            let mut shape = self.0.shape.clone();
+            match shape.last_mut() {
+                Some(d) if *d * a % b == 0 => *d = *d * a / b,
+                None if a == b => {}
+                _ => {
+                    let why = format!("the last axis is not a whole number of {dtype}");
+                    return Err(error(ErrorKind::Shape, "view", why, &[self]));
+                }
+            }
+            Ok(prim(Prim::View(ViewOp::Bitcast), [self.clone()], shape, dtype))
+        })
+    }
+
+    /// The elements in row-major order in memory of their own.
+    #[track_caller]
+    pub fn contiguous(&self) -> Array {
+        if self.0.failed {
+            return self.clone();
+        }
+        prim(Prim::Copy, [self.clone()], self.0.shape.clone(), self.0.dtype)
+    }
+
+    /// The diagonal `offset` of the last two axes, as a last axis.
+    #[track_caller]
+    pub fn diagonal(&self, offset: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let &[.., n, m] = &self.0.shape[..] else {
+                return Err(error(ErrorKind::Shape, "diagonal", "needs two dimensions", &[self]));
+            };
+            let (row, column) = ((-offset).max(0), offset.max(0));
+            let len = (n as i64 - row).min(m as i64 - column).max(0) as usize;
+            // Elements of the diagonal are m + 1 apart in the flattened matrix.
+            let flat = self.flatten(-2, -1);
+            let from = row * m as i64 + column;
+            let to = (from + len as i64 * (m as i64 + 1)).min((n * m) as i64);
+            Ok(if len == 0 { flat.slice_axis(-1, 0, 0) } else { flat.slice_step(-1, from, to, m as i64 + 1) })
+        })
+    }
+}
+
+/// What padding is filled with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pad {
+    /// A value, rounded to the array's dtype.
+    Constant(f64),
+    /// The outermost element.
+    Edge,
+    /// The elements mirrored at the outermost one, which is not repeated.
+    Reflect,
+    /// The elements mirrored at the border: the outermost one is repeated.
+    Symmetric,
+}
+
+/// First index and count of a Python slice of an axis of length `n`.
+pub(crate) fn python_slice(
+    n: usize,
+    start: Option<i64>,
+    stop: Option<i64>,
+    step: i64,
+) -> Result<(i64, usize)> {
+    if step == 0 || step == i64::MIN {
+        return Err(Error::new(ErrorKind::Value, "slice", format!("step {step} is not allowed")));
+    }
+    let n = n as i64;
+    let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+    let bound = |b: Option<i64>, natural: i64| match b {
+        None => natural,
+        Some(b) => (if b < 0 { b.saturating_add(n) } else { b }).clamp(low, high),
+    };
+    let (first, end) = if step > 0 {
+        (bound(start, 0), bound(stop, n))
+    } else {
+        (bound(start, n - 1), bound(stop, -1))
+    };
+    let span = if step > 0 { end - first } else { first - end };
+    let count = if span <= 0 { 0 } else { (span - 1) / step.abs() + 1 };
+    Ok((if count == 0 { 0 } else { first }, count as usize))
+}
+
+/// Arrays joined along an axis that exists in all of them; dtypes are promoted.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = concatenate(&[arange(2, DType::I32), zeros(1, DType::I32)], 0);
+/// assert_eq!(x.to_vec::<i32>()?, [0, 1, 0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
+    attempt(|| {
+        arrays.iter().try_for_each(Array::check)?;
+        let Some(first) = arrays.first() else {
+            return Err(Error::new(ErrorKind::Value, "concatenate", "there are no arrays"));
+        };
+        let axis = axis_of("concatenate", axis, first.0.shape.len())?;
+        let mut shape = first.0.shape.clone();
+        let mut dtype = first.0.dtype;
+        for a in &arrays[1..] {
+            let same = a.0.shape.len() == shape.len()
+                && (0..shape.len()).all(|i| i == axis || a.0.shape[i] == shape[i]);
+            if !same {
+                let all: Vec<&Array> = arrays.iter().collect();
+                let why = format!("dimensions other than axis {axis} must agree");
+                return Err(error(ErrorKind::Shape, "concatenate", why, &all));
+            }
+            shape[axis] += a.0.shape[axis];
+            dtype = DType::promote(dtype, a.0.dtype);
+        }
+        if arrays.len() == 1 {
+            return Ok(first.clone());
+        }
+        let inputs = arrays.iter().map(|a| a.astype(dtype));
+        Ok(prim(Prim::Concatenate { axis: axis as u8 }, inputs, shape, dtype))
+    })
+}
+
+/// Arrays of one shape joined along a new axis.
+#[track_caller]
+pub fn stack(arrays: &[Array], axis: i64) -> Array {
+    let expanded: Vec<Array> = arrays.iter().map(|a| a.expand_dims(axis)).collect();
+    concatenate(&expanded, axis)
+}
+
+/// Arrays broadcast to their common shape.
+///
+/// # Errors
+/// If an array failed, or the shapes do not broadcast.
+#[track_caller]
+pub fn broadcast_arrays(arrays: &[Array]) -> Result<Vec<Array>> {
+    let mut shape = Shape::scalar();
+    for a in arrays {
+        a.check()?;
+        shape = Shape::broadcast(&shape, &a.0.shape).ok_or_else(|| {
+            let all: Vec<&Array> = arrays.iter().collect();
+            error(ErrorKind::Shape, "broadcast_arrays", "shapes cannot be broadcast", &all)
+                .at(Location::caller())
+        })?;
+    }
+    Ok(arrays.iter().map(|a| a.broadcast_to(&shape)).collect())
+}
+
+impl Array {
+    /// This array with the block that begins at `starts` replaced by `update`, which is cast to this
+    /// array's dtype. The block must lie inside. The memory is reused where nobody else holds this
+    /// array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 2], DType::I32).slice_update(&full([1, 2], 7), [1, 0]);
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 0, 7, 7]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice_update(&self, update: impl IntoOperand, starts: impl IntoInts) -> Array {
+        let update = update.into_operand().into_array_beside("slice_update", self.0.dtype);
+        let starts = starts.into_ints();
+        attempt(|| {
+            self.check()?;
+            update.check()?;
+            let (shape, block) = (&self.0.shape, &update.0.shape);
+            let inside = starts.len() == shape.len()
+                && block.len() == shape.len()
+                && (0..shape.len()).all(|i| {
+                    starts[i] >= 0 && (starts[i] as usize).saturating_add(block[i]) <= shape[i]
+                });
+            if !inside {
+                let why = format!("the block at {starts:?} does not lie inside");
+                return Err(error(ErrorKind::Index, "slice_update", why, &[self, &update]));
+            }
+            let steps = vec![1i64; shape.len()].into();
+            let write = Prim::SliceUpdate { starts: starts.to_vec().into(), steps };
+            let inputs = [self.clone(), update.astype(self.0.dtype)];
+            Ok(prim(write, inputs, shape.clone(), self.0.dtype))
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Printing arrays the way MLX does: `array([1, 2, 3], dtype=float32)`.
+
+use crate::node::Array;
+use lazul_ir::{DType, Element, bf16, f16};
+use std::fmt::{Debug, Display, Formatter, Result, Write};
+
+/// Axes longer than twice this, in arrays of more than [`SUMMARY`] elements, show this many entries
+/// at each end.
+const EDGE: usize = 3;
+/// Arrays of more elements than this are abbreviated.
+const SUMMARY: usize = 1000;
+
+/// Evaluates the array and prints it; an array that failed, or fails now, prints its error.
+impl Display for Array {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if let Err(e) = self.eval() {
+            return write!(f, "array(<{e}>)");
+        }
+        let printed = match self.0.dtype {
+            DType::Bool => self.show::<bool>(f, |v| if v { "True" } else { "False" }.to_string()),
+            DType::U8 => self.show::<u8>(f, |v| v.to_string()),
+            DType::U16 => self.show::<u16>(f, |v| v.to_string()),
+            DType::U32 => self.show::<u32>(f, |v| v.to_string()),
+            DType::U64 => self.show::<u64>(f, |v| v.to_string()),
+            DType::I8 => self.show::<i8>(f, |v| v.to_string()),
+            DType::I16 => self.show::<i16>(f, |v| v.to_string()),
+            DType::I32 => self.show::<i32>(f, |v| v.to_string()),
+            DType::I64 => self.show::<i64>(f, |v| v.to_string()),
+            DType::F16 => self.show::<f16>(f, |v| general(v.to_f64())),
+            DType::BF16 => self.show::<bf16>(f, |v| general(v.to_f64())),
+            DType::F32 => self.show::<f32>(f, |v| general(v as f64)),
+            DType::F64 => self.show::<f64>(f, general),
+            DType::C64 => self.show::<lazul_ir::Complex32>(f, |v| {
+                let sign = if v.im.is_sign_negative() && !v.im.is_nan() { "-" } else { "+" };
+                format!("{}{sign}{}j", general(v.re as f64), general(v.im.abs() as f64))
+            }),
+        };
+        printed?;
+        write!(f, ", dtype={})", self.0.dtype)
+    }
+}
+
+/// The same as [`Display`] once the array is evaluated; a lazy array shows its shape and dtype, and is
+/// not evaluated.
+impl Debug for Array {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.check() {
+            Err(e) => write!(f, "array(<{e}>)"),
+            Ok(()) if self.is_ready() => Display::fmt(self, f),
+            Ok(()) => write!(f, "array(<lazy {}{}>)", self.0.dtype, self.0.shape),
+        }
+    }
+}
+
+/// Six significant digits, trailing zeros dropped, exponents from 1e-5 down and 1e6 up: C's `%g`.
+fn general(v: f64) -> String {
+    if v.is_nan() {
+        return "nan".to_string();
+    }
+    if v.is_infinite() {
+        return if v > 0.0 { "inf" } else { "-inf" }.to_string();
+    }
+    if v == 0.0 {
+        return if v.is_sign_negative() { "-0" } else { "0" }.to_string();
+    }
+    let scientific = format!("{v:.5e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim = |s: &str| match s.contains('.') {
+        true => s.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => s.to_string(),
+    };
+    if !(-4..6).contains(&exponent) {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        return format!("{}e{sign}{:02}", trim(mantissa), exponent.abs());
+    }
+    trim(&format!("{v:.*}", (5 - exponent).max(0) as usize))
+}
+
+impl Array {
+    fn show<T: Element>(&self, f: &mut Formatter<'_>, text: impl Fn(T) -> String) -> Result {
+        let Ok(values) = self.to_vec::<T>() else {
+            return f.write_str("array(<unreadable>)");
+        };
+        f.write_str("array(")?;
+        let shape = &self.0.shape[..];
+        let brief = values.len() > SUMMARY;
+        let mut out = String::new();
+        level(&mut out, shape, &values, brief, "array(".len(), &text)?;
+        f.write_str(&out)
+    }
+}
+
+/// Writes one level of brackets; `values` are the elements below it.
+fn level<T: Element>(
+    out: &mut String,
+    shape: &[usize],
+    values: &[T],
+    brief: bool,
+    indent: usize,
+    text: &impl Fn(T) -> String,
+) -> Result {
+    let Some((&n, inner)) = shape.split_first() else {
+        out.push_str(&text(values[0]));
+        return Ok(());
+    };
+    out.push('[');
+    let step = inner.iter().product::<usize>();
+    let separator = if inner.is_empty() {
+        ", ".to_string()
+    } else {
+        format!(",\n{:width$}", "", width = indent + 1)
+    };
+    let abbreviated = brief && n > 2 * EDGE;
+    let mut i = 0;
+    while i < n {
+        if i > 0 {
+            out.push_str(&separator);
+        }
+        if abbreviated && i == EDGE {
+            out.push_str("...");
+            i = n - EDGE;
+            continue;
+        }
+        level(out, inner, &values[i * step..(i + 1) * step], brief, indent + 1, text)?;
+        i += 1;
+    }
+    out.write_char(']')
+}
