@@ -1,0 +1,81 @@
+//! Element-wise operations: one blocked interpreter for single operations and fused tapes alike.
+//!
+//! A job becomes a [`plan::Plan`]: which operands are read where they lie and which are first loaded
+//! (converted, splatted, gathered) into an L1-sized block, which kernel each step runs, and where
+//! its result goes. [`run`] then walks chunks of the row-major output in parallel, and blocks of each
+//! chunk in order. Kernels exist per *compute* type ([`unary`], [`binary`], [`cast`]); the half types
+//! are widened to f32 when a block is loaded and rounded after each step, so a fused tape gives the
+//! same bits as its operations one by one.
+//!
+//! A single operation on a few hundred contiguous elements skips all of it: one kernel call.
+
+mod binary;
+mod cast;
+mod complex;
+mod fp8;
+mod kernels;
+mod plan;
+mod run;
+mod unary;
+
+use kernels::Kernel;
+use lazul_ir::{BinaryOp, Job, Step, StepOp, Tape, UnaryOp};
+
+/// Runs a fused program.
+pub(crate) fn fused(tape: &Tape, job: &Job<'_>) {
+    let plan = plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, job);
+    run::run(&plan, job);
+}
+
+/// One operation of one operand.
+pub(crate) fn unary(op: UnaryOp, job: &Job<'_>) {
+    single(StepOp::Unary(op), job);
+}
+
+/// One operation of two operands.
+pub(crate) fn binary(op: BinaryOp, job: &Job<'_>) {
+    single(StepOp::Binary(op), job);
+}
+
+/// `condition, a, b`.
+pub(crate) fn select(job: &Job<'_>) {
+    single(StepOp::Select, job);
+}
+
+/// The operand in the output's dtype.
+pub(crate) fn cast(job: &Job<'_>) {
+    single(StepOp::Cast, job);
+}
+
+/// A program of one step.
+fn single(op: StepOp, job: &Job<'_>) {
+    let operand = job.inputs[job.inputs.len() - 1].dtype;
+    let result = job.outputs[0].dtype;
+    if run::small(op, operand, result, job) {
+        return;
+    }
+    let args = match op {
+        StepOp::Unary(_) | StepOp::Cast => [0, 0, 0],
+        StepOp::Binary(_) => [0, 1, 0],
+        StepOp::Select => [0, 1, 2],
+    };
+    let inputs = job.inputs.len();
+    let dtypes: smallvec::SmallVec<[_; 3]> = job.inputs.iter().map(|i| i.dtype).collect();
+    let dst = inputs as u16;
+    let step = Step { op, operand, result, args, dst };
+    let plan = plan::Plan::new(&dtypes, &[step], &[(dst, result)], dst + 1, job);
+    run::run(&plan, job);
+}
+
+/// The kernel of a step.
+fn kernel(op: StepOp, operand: lazul_ir::DType, result: lazul_ir::DType) -> Kernel {
+    match op {
+        StepOp::Unary(op) => unary::kernel(op, operand.compute()),
+        StepOp::Binary(op) => binary::kernel(op, operand.compute()),
+        StepOp::Select => kernels::select(operand.compute().size()),
+        StepOp::Cast => cast::kernel(operand, result),
+    }
+}
+
+#[cfg(test)]
+mod tests;

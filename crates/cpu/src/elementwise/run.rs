@@ -1,0 +1,314 @@
+//! Running a plan: chunks in parallel, blocks in order.
+
+use super::kernel;
+use super::kernels::Kernel;
+use super::plan::{Load, Place, Plan, PlannedLoad};
+use crate::alloc;
+use crate::convert::{load_f32, round_to_bf16, round_to_f16, store_f32};
+use crate::copy::{copy_row, copy_strided};
+use crate::pool::parallel_ranges;
+use crate::strided::rows;
+use lazul_ir::{Buffer, DType, Job, Operand, Shape, StepOp};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::mem::MaybeUninit;
+
+/// Elements in a block: with a handful of slots, all of them stay in L1.
+const BLOCK: usize = 512;
+/// Elements that are worth no plan.
+const SMALL: usize = 512;
+/// Simple operations in a chunk: some ten microseconds.
+const CHUNK_COST: usize = 128 << 10;
+
+/// Scratch of a thread, in units of an alignment.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Line([u8; 64]);
+
+thread_local! {
+    static SCRATCH: Cell<Vec<MaybeUninit<Line>>> = const { Cell::new(Vec::new()) };
+}
+
+/// An operand as the blocks see it: contiguous copies may have taken its place.
+#[derive(Clone, Copy)]
+struct Source {
+    ptr: *const u8,
+    dtype: DType,
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    sources: SmallVec<[Source; 4]>,
+    /// Operands that were copied into row-major order first.
+    copied: SmallVec<[bool; 4]>,
+    outputs: SmallVec<[(*mut u8, DType); 2]>,
+    block: usize,
+}
+
+// SAFETY: threads read operands and write disjoint ranges of the outputs.
+unsafe impl Sync for Run<'_> {}
+
+pub(super) fn run(plan: &Plan, job: &Job<'_>) {
+    let n = job.outputs[0].size();
+    if n == 0 {
+        return;
+    }
+    let mut run = Run {
+        plan,
+        sources: job.inputs.iter().map(|i| Source { ptr: i.ptr, dtype: i.dtype }).collect(),
+        copied: SmallVec::from_elem(false, job.inputs.len()),
+        outputs: job.outputs.iter().map(|o| (o.ptr, o.dtype)).collect(),
+        block: BLOCK,
+    };
+    // Keeps the copies alive until the end.
+    let mut kept: SmallVec<[Buffer; 1]> = SmallVec::new();
+    for load in plan.loads.iter().filter(|l| l.load == Load::Gather) {
+        let i = load.input as usize;
+        if let Some(buffer) = straighten(&job.inputs[i], &plan.collapsed.strides[i], n) {
+            run.sources[i].ptr = buffer.ptr();
+            run.copied[i] = true;
+            kept.push(buffer);
+        }
+    }
+    let chunk = (CHUNK_COST / plan.cost).clamp(BLOCK, 64 << 10) / BLOCK * BLOCK;
+    if plan.slots == 0 {
+        run.block = chunk;
+    }
+    parallel_ranges(n, chunk, |start, end| {
+        let lines = (plan.slots + 1) * BLOCK * plan.width.max(2) / 64;
+        let mut scratch = SCRATCH.take();
+        if plan.slots > 0 && scratch.len() < lines {
+            scratch.resize(lines, MaybeUninit::uninit());
+        }
+        // SAFETY: the job's operands and targets are valid, and chunks are disjoint.
+        unsafe { run.chunk(start, end, scratch.as_mut_ptr().cast()) };
+        SCRATCH.set(scratch);
+    });
+    drop(kept);
+}
+
+/// A row-major copy of an operand that runs along another axis than the output, so that its cache
+/// lines are read once; `None` where gathering block by block is as good.
+fn straighten(operand: &Operand<'_>, collapsed: &[isize], n: usize) -> Option<Buffer> {
+    let last = collapsed[collapsed.len() - 1];
+    if n < 16 << 10 || matches!(last, -1..=2) || !collapsed.contains(&1) {
+        return None;
+    }
+    let size = operand.dtype.size();
+    let buffer = alloc::alloc(n * size).ok()?;
+    let strides = Shape::new(operand.shape).strides();
+    // SAFETY: the operand is valid for its layout, and the buffer for its elements in order.
+    unsafe {
+        copy_strided(operand.shape, size, operand.ptr, operand.strides, buffer.ptr(), &strides);
+    }
+    Some(buffer)
+}
+
+impl Run<'_> {
+    /// # Safety
+    /// The job's memory must be valid, `scratch` for the plan's slots and one more, and nobody else
+    /// may write the outputs' elements `start..end`.
+    unsafe fn chunk(&self, start: usize, end: usize, scratch: *mut u8) {
+        let plan = self.plan;
+        let slot_bytes = BLOCK * plan.width.max(2);
+        // SAFETY: every place is valid for the block's `m` elements: operands and outputs because
+        // the block lies inside them, slots because they hold `BLOCK` of the widest type. Steps
+        // never write to a place that they read.
+        unsafe {
+            for load in plan.loads.iter().filter(|l| l.load == Load::Splat) {
+                let source = self.sources[load.input as usize];
+                let m = (end - start).min(self.block);
+                splat(source, scratch.add(load.slot as usize * slot_bytes), m);
+            }
+            let mut at = start;
+            while at < end {
+                let m = (end - at).min(self.block);
+                let read = |place: Place| match place {
+                    Place::Input(i) => {
+                        let s = self.sources[i as usize];
+                        s.ptr.add(at * s.dtype.size())
+                    }
+                    Place::Slot(s) => scratch.add(s as usize * slot_bytes).cast_const(),
+                    Place::Output(o) => {
+                        let (ptr, dtype) = self.outputs[o as usize];
+                        ptr.add(at * dtype.size()).cast_const()
+                    }
+                };
+                for load in &plan.loads {
+                    let slot = scratch.add(load.slot as usize * slot_bytes);
+                    let spare = scratch.add(plan.slots * slot_bytes);
+                    self.load(load, at, m, slot, spare);
+                }
+                for step in &plan.steps {
+                    let dst = read(step.dst).cast_mut();
+                    match step.kernel {
+                        Kernel::One(k) => k(read(step.args[0]), dst, m),
+                        Kernel::Two(k) => k(read(step.args[0]), read(step.args[1]), dst, m),
+                        Kernel::Three(k) => {
+                            k(read(step.args[0]), read(step.args[1]), read(step.args[2]), dst, m);
+                        }
+                    }
+                    match step.round {
+                        None => {}
+                        Some(DType::F16) => {
+                            round_to_f16(std::slice::from_raw_parts_mut(dst.cast(), m));
+                        }
+                        Some(_) => round_to_bf16(std::slice::from_raw_parts_mut(dst.cast(), m)),
+                    }
+                }
+                for store in &plan.stores {
+                    let (ptr, dtype) = self.outputs[store.output as usize];
+                    let dst = ptr.add(at * dtype.size());
+                    self::store(read(store.from), store.compute, dst, dtype, m);
+                }
+                at += m;
+            }
+        }
+    }
+
+    /// Brings block `at..at + m` of an operand into its slot, in its compute type.
+    ///
+    /// # Safety
+    /// As for [`Run::chunk`].
+    unsafe fn load(&self, load: &PlannedLoad, at: usize, m: usize, slot: *mut u8, spare: *mut u8) {
+        let i = load.input as usize;
+        let Source { ptr, dtype } = self.sources[i];
+        let size = dtype.size();
+        let half = dtype.compute() != dtype;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match load.load {
+                Load::Splat => {}
+                Load::Gather if !self.copied[i] => {
+                    let raw = if half { spare } else { slot };
+                    let c = &self.plan.collapsed;
+                    match size {
+                        1 => gather::<u8>(ptr, &c.shape, &c.strides[i], at, m, raw),
+                        2 => gather::<u16>(ptr, &c.shape, &c.strides[i], at, m, raw),
+                        4 => gather::<u32>(ptr, &c.shape, &c.strides[i], at, m, raw),
+                        _ => gather::<u64>(ptr, &c.shape, &c.strides[i], at, m, raw),
+                    }
+                    if half {
+                        load_f32(raw, dtype, std::slice::from_raw_parts_mut(slot.cast(), m));
+                    }
+                }
+                _ if half => {
+                    let slot = std::slice::from_raw_parts_mut(slot.cast(), m);
+                    load_f32(ptr.add(at * size), dtype, slot);
+                }
+                _ => std::ptr::copy_nonoverlapping(ptr.add(at * size), slot, m * size),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `ptr` must be valid for the layout and `dst` for `m` elements.
+unsafe fn gather<T: Copy>(
+    ptr: *const u8,
+    shape: &[usize],
+    strides: &[isize],
+    at: usize,
+    m: usize,
+    dst: *mut u8,
+) {
+    let (src, dst) = (ptr.cast::<T>(), dst.cast::<T>());
+    let step = strides[strides.len() - 1];
+    rows(shape, [strides], at, at + m, |i, [offset], len| {
+        // SAFETY: `rows` stays inside the layout and the range.
+        unsafe { copy_row(src.offset(offset), step, dst.add(i - at), 1, len) };
+    });
+}
+
+/// Repeats one element, in its compute type.
+///
+/// # Safety
+/// `source` must be valid for an element and `dst` for `m` of its compute type.
+unsafe fn splat(source: Source, dst: *mut u8, m: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match (source.dtype.compute(), source.dtype.size()) {
+            (DType::F32, _) => {
+                let x = crate::convert::load_f32_one(source.ptr, source.dtype);
+                std::slice::from_raw_parts_mut(dst.cast::<f32>(), m).fill(x);
+            }
+            (_, 1) => dst.write_bytes(*source.ptr, m),
+            (_, 2) => {
+                std::slice::from_raw_parts_mut(dst.cast::<u16>(), m).fill(*source.ptr.cast());
+            }
+            (_, 4) => {
+                std::slice::from_raw_parts_mut(dst.cast::<u32>(), m).fill(*source.ptr.cast());
+            }
+            _ => std::slice::from_raw_parts_mut(dst.cast::<u64>(), m).fill(*source.ptr.cast()),
+        }
+    }
+}
+
+/// Writes a block to an output's memory, rounding to a half type.
+///
+/// # Safety
+/// `from` must be valid for `m` elements of the compute type, `dst` for `m` of `dtype`.
+unsafe fn store(from: *const u8, compute: DType, dst: *mut u8, dtype: DType, m: usize) {
+    debug_assert_eq!(compute, dtype.compute());
+    // SAFETY: the caller's promise.
+    unsafe {
+        if dtype == compute {
+            // The places may be the same where an output is an operand and shares its memory.
+            std::ptr::copy(from, dst, m * dtype.size());
+        } else {
+            store_f32(std::slice::from_raw_parts(from.cast(), m), dtype, dst);
+        }
+    }
+}
+
+/// Runs a single operation on a few contiguous or repeated elements without a plan, a pool or a
+/// heap; says whether it did.
+pub(super) fn small(op: StepOp, operand: DType, result: DType, job: &Job<'_>) -> bool {
+    let out = &job.outputs[0];
+    let n = out.size();
+    if n > SMALL {
+        return false;
+    }
+    if n == 0 {
+        return true;
+    }
+    let plain = |i: &Operand<'_>| i.is_contiguous() || i.strides.iter().all(|&s| s == 0);
+    if !job.inputs.iter().all(plain) {
+        return false;
+    }
+    #[repr(align(64))]
+    struct Block(MaybeUninit<[u64; SMALL]>);
+    let mut blocks = [const { Block(MaybeUninit::uninit()) }; 4];
+    let [b0, b1, b2, b3] = &mut blocks;
+    let mut args = [std::ptr::null::<u8>(); 3];
+    let mut shared = false;
+    // SAFETY: operands are valid for `n` elements, or one; blocks hold `SMALL` of any compute type;
+    // the kernel's destination is the output only where that is no operand's memory.
+    unsafe {
+        for ((i, block), arg) in job.inputs.iter().zip([b0, b1, b2]).zip(&mut args) {
+            shared |= i.ptr == out.ptr.cast_const();
+            let block = block.0.as_mut_ptr().cast::<u8>();
+            *arg = if !i.is_contiguous() {
+                splat(Source { ptr: i.ptr, dtype: i.dtype }, block, n);
+                block
+            } else if i.dtype.compute() != i.dtype {
+                load_f32(i.ptr, i.dtype, std::slice::from_raw_parts_mut(block.cast(), n));
+                block
+            } else {
+                i.ptr
+            };
+        }
+        let compute = result.compute();
+        let direct = compute == result && !shared;
+        let dst = if direct { out.ptr } else { b3.0.as_mut_ptr().cast() };
+        match kernel(op, operand, result) {
+            Kernel::One(k) => k(args[0], dst, n),
+            Kernel::Two(k) => k(args[0], args[1], dst, n),
+            Kernel::Three(k) => k(args[0], args[1], args[2], dst, n),
+        }
+        if !direct {
+            store(dst, compute, out.ptr, result, n);
+        }
+    }
+    true
+}
