@@ -349,7 +349,11 @@ fn parse_descr(text: &str) -> Result<Descr> {
     if kind == 'O' || order == 'O' {
         return unsupported(": they are Python objects, and loading a pickle runs code");
     }
-    let Ok(item) = chars.as_str().parse::<usize>() else { return unsupported("") };
+    let digits = chars.as_str();
+    let plain = !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    let Some(item) = digits.parse::<usize>().ok().filter(|_| plain) else {
+        return unsupported("");
+    };
     let big_endian = match order {
         '<' => false,
         '>' => true,

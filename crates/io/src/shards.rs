@@ -20,8 +20,8 @@ use crate::safetensors::SafeTensors;
 
 /// Largest index file.
 const MAX_INDEX: u64 = 64 << 20;
-/// Most tensors in an index.
-const MAX_ENTRIES: usize = 1 << 19;
+/// Most tensors in an index; the largest models have about 100,000.
+const MAX_ENTRIES: usize = 1 << 18;
 
 /// Named arrays, each read when it is evaluated, and where they came from.
 #[derive(Debug, Default)]
