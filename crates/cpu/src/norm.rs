@@ -166,3 +166,101 @@ fn scale_by<R: Real>(x: &mut [R], factor: R, weight: &[R]) {
     }
 }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Rng, Tensor, inline, layouts, run};
+    use lazul_ir::{DType, F32Bits, FastOp, Prim};
+
+    const FLOATS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
+    const EPS: F32Bits = F32Bits::new(1e-5);
+
+    fn reference(x: &[f64], d: usize, centred: bool, w: Option<&[f64]>, b: Option<&[f64]>) -> Vec<f64> {
+        let mut out = Vec::new();
+        for row in x.chunks(d) {
+            let mean = if centred { row.iter().sum::<f64>() / d as f64 } else { 0.0 };
+            let square: f64 = row.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / d as f64;
+            let factor = 1.0 / (square + 1e-5f32 as f64).sqrt();
+            for (i, v) in row.iter().enumerate() {
+                out.push((v - mean) * factor * w.map_or(1.0, |w| w[i]) + b.map_or(0.0, |b| b[i]));
+            }
+        }
+        out
+    }
+
+    fn check(x: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>, what: &str) {
+        let d = *x.shape.last().unwrap();
+        let (wv, bv) = (w.map(|w| w.to_f64()), b.map(|b| b.to_f64()));
+        let tolerance = match x.dtype {
+            DType::F64 => 1e-12,
+            DType::F32 => 5e-6,
+            DType::F16 => 2e-3,
+            _ => 1.6e-2,
+        };
+        let mut cases = vec![(
+            Prim::Fast(FastOp::LayerNorm { eps: EPS, weight: w.is_some(), bias: b.is_some() }),
+            reference(&x.to_f64(), d, true, wv.as_deref(), bv.as_deref()),
+            vec![Some(x), w, b],
+        )];
+        if b.is_none() {
+            cases.push((
+                Prim::Fast(FastOp::RmsNorm { eps: EPS }),
+                reference(&x.to_f64(), d, false, wv.as_deref(), None),
+                vec![Some(x), w],
+            ));
+        }
+        for (prim, want, inputs) in cases {
+            let inputs: Vec<&Tensor> = inputs.into_iter().flatten().collect();
+            let got = run(&prim, &inputs, x.dtype, &x.shape);
+            for (g, r) in got.to_f64().iter().zip(&want) {
+                assert!((g - r).abs() <= tolerance * (1.0 + r.abs()), "{what} {}: {g}, not {r}", x.dtype);
+            }
+            let alone = inline(|| run(&prim, &inputs, x.dtype, &x.shape));
+            assert_eq!(got.bits(), alone.bits(), "{what}: threads");
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_definition_in_every_layout() {
+        let mut rng = Rng(1);
+        for dtype in FLOATS {
+            for shape in [vec![3, 5], vec![2, 3, 64], vec![1], vec![300, 130], vec![2, 5000]] {
+                let x = rng.tensor(dtype, &shape, -3.0, 5.0);
+                let d = [*shape.last().unwrap()];
+                for (name, x) in layouts(&x) {
+                    check(&x, None, None, name);
+                }
+                for other in FLOATS {
+                    let w = rng.tensor(other, &d, -2.0, 2.0);
+                    let b = rng.tensor(other, &d, -2.0, 2.0);
+                    check(&x, Some(&w), None, "weight");
+                    check(&x, None, Some(&b), "bias");
+                    for ((name, w), (_, b)) in layouts(&w).iter().zip(layouts(&b)) {
+                        check(&x, Some(w), Some(&b), name);
+                    }
+                }
+            }
+            let one = rng.tensor(dtype, &[3, 1], -1.0, 1.0).broadcast(&[3, 20]);
+            check(&one, None, None, "broadcast");
+            for shape in [[0, 4], [4, 0]] {
+                let p = Prim::Fast(FastOp::RmsNorm { eps: EPS });
+                run(&p, &[&Tensor::empty(dtype, &shape)], dtype, &shape);
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_squares_do_not_overflow() {
+        let x = Tensor::from_f64(&[1e4; 512], DType::F16, &[1, 512]);
+        let got = run(&Prim::Fast(FastOp::RmsNorm { eps: EPS }), &[&x], DType::F16, &[1, 512]);
+        assert!(got.to_f64().iter().all(|&v| v == 1.0));
+    }
+
+    #[test]
+    fn nan_stays_in_its_row() {
+        let x = Tensor::from_f64(&[1.0, f64::NAN, 3.0, 4.0], DType::F32, &[2, 2]);
+        let p = Prim::Fast(FastOp::LayerNorm { eps: EPS, weight: false, bias: false });
+        let got = run(&p, &[&x], DType::F32, &[2, 2]).to_f64();
+        assert!(got[0].is_nan() && got[1].is_nan() && got[2].is_finite() && got[3].is_finite());
+    }
+}

@@ -108,3 +108,101 @@ fn threefry(key: [u32; 2], a: &mut [u32], b: &mut [u32]) {
     }
 }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Tensor, inline, layouts, run};
+    use lazul_ir::{DType, Prim};
+
+    /// One key's bits by the definition, a word at a time.
+    fn reference(key: [u32; 2], bytes: usize) -> Vec<u8> {
+        let hash = |a: usize, b: usize| {
+            let (mut a, mut b) = ([a as u32], [b as u32]);
+            super::threefry(key, &mut a, &mut b);
+            [a[0], b[0]]
+        };
+        let words = bytes.div_ceil(4);
+        let (half, odd) = (words / 2, words % 2);
+        let mut out = vec![0u32; words];
+        for i in 0..half {
+            [out[i], out[half + odd + i]] = hash(i, half + odd + i);
+        }
+        if odd == 1 {
+            out[half] = hash(half, 0)[0];
+        }
+        let mut out: Vec<u8> = out.iter().flat_map(|w| w.to_le_bytes()).collect();
+        out.truncate(bytes);
+        out
+    }
+
+    #[test]
+    fn threefry_has_its_published_values() {
+        for (key, counter, want) in [
+            ([0, 0], [0, 0], [0x6b200159, 0x99ba4efe]),
+            ([!0, !0], [!0, !0], [0x1cb996fc, 0xbb002be7]),
+            ([0x13198a2e, 0x03707344], [0x243f6a88, 0x85a308d3], [0xc4923a9c, 0x483df7a0]),
+        ] {
+            let (mut a, mut b) = ([counter[0]], [counter[1]]);
+            super::threefry(key, &mut a, &mut b);
+            assert_eq!([a[0], b[0]], want);
+        }
+    }
+
+    /// The `bits` and `split` cases of `testkit/golden/random.json`, one on a line.
+    #[test]
+    fn bits_are_those_of_mlx() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/golden/random.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut cases = 0;
+        for line in text.lines().filter(|l| l.contains(r#""fn":"bits""#) || l.contains(r#""fn":"split""#)) {
+            let list = |name: &str| -> Vec<u64> {
+                let start = line.find(&format!("\"{name}\":[")).unwrap() + name.len() + 4;
+                let text = &line[start..start + line[start..].find(']').unwrap()];
+                text.split(',').filter(|t| !t.is_empty()).map(|t| t.trim().parse().unwrap()).collect()
+            };
+            let shape: Vec<usize> = list("shape").iter().map(|&d| d as usize).collect();
+            let name = line.split(r#""dtype":""#).nth(1).unwrap().split('"').next().unwrap();
+            let dtype = DType::from_name(name).unwrap();
+            let key: Vec<u32> = list("key").iter().map(|&k| k as u32).collect();
+            let got = run(&Prim::RandomBits, &[&Tensor::new(&key, &[2])], dtype, &shape);
+            assert_eq!(got.bits(), list("values"), "{line}");
+            cases += 1;
+        }
+        assert!(cases > 20, "{cases}");
+        let split = run(&Prim::RandomBits, &[&Tensor::new(&[0u32, 0], &[2])], DType::U32, &[2, 2]);
+        assert_eq!(split.to_vec::<u32>(), [4146024105, 967050713, 2718843009, 1272950319]);
+    }
+
+    #[test]
+    fn every_key_has_its_own_stream_of_any_length_and_width() {
+        let keys: Vec<u32> = (0..24).map(|i: u32| i.wrapping_mul(0x9e37_79b9)).collect();
+        let keys = Tensor::new(&keys, &[3, 4, 2]);
+        for (name, keys) in layouts(&keys) {
+            let pairs: Vec<[u32; 2]> =
+                keys.to_vec::<u32>().chunks(2).map(|k| [k[0], k[1]]).collect();
+            for dtype in [DType::U8, DType::U16, DType::U32] {
+                for n in [0, 1, 2, 3, 5, 7, 8, 511, 513, 2049, 20_000] {
+                    if n == 20_000 && name != "row-major" {
+                        continue;
+                    }
+                    let got = run(&Prim::RandomBits, &[&keys], dtype, &[3, 4, n]);
+                    let want: Vec<u64> = pairs
+                        .iter()
+                        .flat_map(|&key| reference(key, n * dtype.size()))
+                        .collect::<Vec<u8>>()
+                        .chunks(dtype.size())
+                        .map(|c| c.iter().rev().fold(0, |x, &b| x << 8 | b as u64))
+                        .collect();
+                    assert_eq!(got.bits(), want, "{name} {dtype} {n}");
+                    let alone = inline(|| run(&Prim::RandomBits, &[&keys], dtype, &[3, 4, n]));
+                    assert_eq!(got.bits(), alone.bits());
+                }
+            }
+        }
+        let key = Tensor::new(&[5u32, 6], &[2]);
+        let got = run(&Prim::RandomBits, &[&key], DType::U16, &[100_001]);
+        let want = reference([5, 6], 200_002);
+        let got: Vec<u8> = got.to_vec::<u16>().iter().flat_map(|w| w.to_le_bytes()).collect();
+        assert_eq!(got, want);
+    }
+}

@@ -177,3 +177,99 @@ fn rotate_pairs<R: Real>(x: &mut [R], cos: &[R], sin: &[R]) {
     }
 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::cos_sin_f32;
+    use crate::testing::{Rng, Tensor, inline, layouts, run};
+    use lazul_ir::{DType, F32Bits, FastOp, Prim};
+
+    fn prim(dims: u32, traditional: bool, freqs: bool) -> Prim {
+        let (base, scale) = (F32Bits::new(10000.0), F32Bits::new(0.5));
+        Prim::Fast(FastOp::Rope { dims, traditional, base, scale, freqs })
+    }
+
+    fn reference(x: &Tensor, dims: usize, traditional: bool, offsets: &[f64], freqs: Option<&[f64]>) -> Vec<f64> {
+        let rank = x.shape.len();
+        let (t, d, b) = (x.shape[rank - 2], x.shape[rank - 1], x.shape[0]);
+        let values = x.to_f64();
+        let mut out = values.clone();
+        let per_batch = values.len() / b;
+        for row in 0..values.len() / d {
+            let offset = offsets[if offsets.len() == 1 { 0 } else { row * d / per_batch }];
+            let p = ((offset + (row % t) as f64) as f32 * 0.5) as f64;
+            for j in 0..dims / 2 {
+                let f = match freqs {
+                    Some(f) => (1.0 / f[j] as f32) as f64,
+                    None => 10000f64.powf(-2.0 * j as f64 / dims as f64) as f32 as f64,
+                };
+                let angle = (p as f32 * f as f32) as f64;
+                let (i, k) = if traditional { (2 * j, 2 * j + 1) } else { (j, j + dims / 2) };
+                let (a, b) = (values[row * d + i], values[row * d + k]);
+                out[row * d + i] = a * angle.cos() - b * angle.sin();
+                out[row * d + k] = b * angle.cos() + a * angle.sin();
+            }
+        }
+        out
+    }
+
+    fn check(x: &Tensor, dims: u32, traditional: bool, offset: &Tensor, freqs: Option<&Tensor>, what: &str) {
+        let offsets: Vec<f64> = offset.to_f64();
+        let f = freqs.map(|f| f.to_f64());
+        let want = reference(x, dims as usize, traditional, &offsets, f.as_deref());
+        let mut inputs = vec![x, offset];
+        inputs.extend(freqs);
+        let p = prim(dims, traditional, freqs.is_some());
+        let got = run(&p, &inputs, x.dtype, &x.shape);
+        let tolerance = match x.dtype {
+            DType::F64 => 1e-12,
+            DType::F32 => 5e-7,
+            DType::F16 => 1e-3,
+            _ => 8e-3,
+        };
+        for (g, w) in got.to_f64().iter().zip(&want) {
+            assert!((g - w).abs() <= tolerance * (1.0 + w.abs()), "{what} {}: {g}, not {w}", x.dtype);
+        }
+        let alone = inline(|| run(&p, &inputs, x.dtype, &x.shape));
+        assert_eq!(got.bits(), alone.bits(), "{what}: threads");
+    }
+
+    #[test]
+    fn agrees_with_the_definition() {
+        let mut rng = Rng(1);
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+            let one = Tensor::new(&[7i32], &[]);
+            let each = Tensor::new(&[3i64, 999_000], &[2]);
+            let freqs = rng.tensor(DType::F32, &[4], 1.0, 50.0);
+            for shape in [vec![2, 3, 5, 12], vec![2, 1, 12], vec![2, 2, 2, 40, 12]] {
+                let x = rng.tensor(dtype, &shape, -3.0, 3.0);
+                for traditional in [false, true] {
+                    for (name, x) in layouts(&x) {
+                        check(&x, 12, traditional, &one, None, name);
+                        check(&x, 8, traditional, &each, Some(&freqs), name);
+                    }
+                    check(&x, 8, traditional, &each, None, "each");
+                }
+            }
+            let x = rng.tensor(dtype, &[2, 1, 3, 8], -1.0, 1.0);
+            check(&x.transpose(&[0, 2, 1, 3]), 8, false, &one, None, "transposed heads");
+            run(&prim(8, false, false), &[&Tensor::empty(dtype, &[1, 0, 8]), &one], dtype, &[1, 0, 8]);
+        }
+    }
+
+    #[test]
+    fn cosines_and_sines_are_right_at_any_angle() {
+        let mut rng = Rng(2);
+        let mut angles: Vec<f32> = vec![0.0, -0.0, 1e-30, 1e6, -1e6, 16_777_216.0, 3e8];
+        for scale in [1.0, 100.0, 1e4, 1e6, 1e7] {
+            angles.extend(rng.vec(2000, -scale, scale).iter().map(|&a| a as f32));
+        }
+        let (mut c, mut s) = (vec![0f32; angles.len()], vec![0f32; angles.len()]);
+        cos_sin_f32(&angles, &mut c, &mut s);
+        for i in 0..angles.len() {
+            let (sin, cos) = (angles[i] as f64).sin_cos();
+            assert!((c[i] as f64 - cos).abs() < 6.1e-8, "cos {}", angles[i]);
+            assert!((s[i] as f64 - sin).abs() < 6.1e-8, "sin {}", angles[i]);
+        }
+    }
+}

@@ -243,3 +243,102 @@ pub(crate) fn scale<R: Real>(x: &mut [R], by: R) {
     }
 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LONG;
+    use crate::testing::{Rng, Tensor, inline, layouts, run};
+    use lazul_ir::{DType, FastOp, Prim};
+
+    const SOFTMAX: Prim = Prim::Fast(FastOp::Softmax);
+    const LOGSUMEXP: Prim = Prim::Fast(FastOp::LogSumExp);
+    const FLOATS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
+
+    fn reference(x: &[f64], len: usize) -> (Vec<f64>, Vec<f64>) {
+        let mut soft = Vec::new();
+        let mut log = Vec::new();
+        for row in x.chunks(len) {
+            let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|v| (v - max).exp()).sum();
+            soft.extend(row.iter().map(|v| (v - max).exp() / sum));
+            log.push(max + sum.ln());
+        }
+        (soft, log)
+    }
+
+    fn check(x: &Tensor, what: &str) {
+        let (dtype, shape) = (x.dtype, x.shape.clone());
+        let len = shape[shape.len() - 1];
+        let mut last = shape.clone();
+        *last.last_mut().unwrap() = 1;
+        let (soft, log) = reference(&x.to_f64(), len);
+        let tolerance = match dtype {
+            DType::F64 => 1e-14,
+            DType::F32 => 4e-6, // `x - max` is rounded
+            DType::F16 => 6e-4,
+            _ => 5e-3,
+        };
+        for (prim, want, shape) in [(SOFTMAX, soft, shape), (LOGSUMEXP, log, last)] {
+            let got = run(&prim, &[x], dtype, &shape);
+            for (g, w) in got.to_f64().iter().zip(&want) {
+                // f16 results below its normal range keep an absolute accuracy only.
+                let least = if dtype == DType::F16 { 6e-8 } else { 1e-44 };
+                assert!((g - w).abs() <= tolerance * w.abs() + least, "{what} {dtype}: {g}, not {w}");
+            }
+            let alone = inline(|| run(&prim, &[x], dtype, &shape));
+            assert_eq!(got.bits(), alone.bits(), "{what} {dtype}: threads");
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_definition_in_every_layout() {
+        let mut rng = Rng(1);
+        for dtype in FLOATS {
+            for shape in [vec![3, 5], vec![2, 3, 64], vec![1], vec![70, 129], vec![2, 5000]] {
+                let x = rng.tensor(dtype, &shape, -30.0, 30.0);
+                for (name, x) in layouts(&x) {
+                    check(&x, name);
+                }
+            }
+            check(&rng.tensor(dtype, &[4, 1], -1.0, 1.0).broadcast(&[4, 9]), "broadcast");
+            run(&SOFTMAX, &[&Tensor::empty(dtype, &[0, 4])], dtype, &[0, 4]);
+            run(&SOFTMAX, &[&Tensor::empty(dtype, &[4, 0])], dtype, &[4, 0]);
+            let none = run(&LOGSUMEXP, &[&Tensor::empty(dtype, &[2, 0])], dtype, &[2, 1]);
+            assert_eq!(none.to_f64(), [f64::NEG_INFINITY; 2]);
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_neighbours() {
+        let mut rng = Rng(2);
+        for dtype in FLOATS {
+            let len = LONG + 4321;
+            let x = rng.tensor(dtype, &[9, len], -9.0, 9.0);
+            check(&x, "many long rows");
+            let all = run(&SOFTMAX, &[&x], dtype, &[9, len]).bits();
+            let mut one = x.clone();
+            one.shape[0] = 1;
+            check(&one, "one long row");
+            assert_eq!(run(&SOFTMAX, &[&one], dtype, &[1, len]).bits(), all[..len]);
+        }
+    }
+
+    #[test]
+    fn extremes() {
+        let inf = f64::INFINITY;
+        let rows = [[-inf, -inf, -inf], [inf, 0.0, -inf], [f64::NAN, 1.0, 2.0], [-inf, 0.0, 0.0]];
+        for dtype in FLOATS {
+            let x = Tensor::from_f64(&rows.concat(), dtype, &[4, 3]);
+            let soft = run(&SOFTMAX, &[&x], dtype, &[4, 3]).to_f64();
+            assert!(soft[..3].iter().chain(&soft[6..9]).all(|v| v.is_nan()));
+            assert!(soft[3].is_nan());
+            assert_eq!(soft[9..], [0.0, 0.5, 0.5]);
+            let log = run(&LOGSUMEXP, &[&x], dtype, &[4, 1]).to_f64();
+            assert_eq!(log[..2], [-inf, inf]);
+            assert!(log[2].is_nan());
+        }
+        let x = Tensor::from_f64(&[65504.0, -65504.0, 65504.0], DType::F16, &[1, 3]);
+        let soft = run(&SOFTMAX, &[&x], DType::F16, &[1, 3]).to_f64();
+        assert_eq!(soft, [0.5, 0.0, 0.5]);
+    }
+}

@@ -195,3 +195,245 @@ impl<R: simd::Engine> Partial<R> {
         State { max, sum, out }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Rng, Tensor, inline, layouts, run};
+    use lazul_ir::{DType, F32Bits, FastOp, Prim};
+
+    #[derive(Clone, Copy)]
+    struct Case {
+        b: usize,
+        h: usize,
+        hk: usize,
+        tq: usize,
+        tk: usize,
+        d: usize,
+        dv: usize,
+        causal: bool,
+        window: u32,
+    }
+
+    const BASE: Case =
+        Case { b: 1, h: 2, hk: 1, tq: 5, tk: 9, d: 16, dv: 16, causal: false, window: 0 };
+
+    fn prim(c: Case, mask: bool, sinks: bool) -> Prim {
+        Prim::Fast(FastOp::Attention {
+            scale: F32Bits::new(0.3),
+            causal: c.causal,
+            window: c.window,
+            mask,
+            sinks,
+        })
+    }
+
+    /// The definition, in f64. `mask` is added to scores.
+    fn reference(c: Case, q: &[f64], k: &[f64], v: &[f64], mask: Option<&[f64]>, sinks: Option<&[f64]>) -> Vec<f64> {
+        let mut out = Vec::new();
+        for row in 0..c.b * c.h * c.tq {
+            let (b, h, i) = (row / (c.h * c.tq), row / c.tq % c.h, row % c.tq);
+            let kv = (b * c.hk + h / (c.h / c.hk)) * c.tk;
+            let end = (i + c.tk) as isize - c.tq as isize;
+            let score = |j: usize| {
+                let seen = !c.causal
+                    || (j as isize <= end && (c.window == 0 || j as isize > end - c.window as isize));
+                let dot: f64 = (0..c.d).map(|x| q[row * c.d + x] * k[(kv + j) * c.d + x]).sum();
+                let s = dot * 0.3f32 as f64 + mask.map_or(0.0, |m| m[row * c.tk + j]);
+                if seen { s } else { f64::NEG_INFINITY }
+            };
+            let scores: Vec<f64> = (0..c.tk).map(score).collect();
+            let sink = sinks.map_or(f64::NEG_INFINITY, |s| s[h]);
+            let max = scores.iter().copied().fold(sink, f64::max);
+            let weights: Vec<f64> =
+                scores.iter().map(|s| if *s == f64::NEG_INFINITY { 0.0 } else { (s - max).exp() }).collect();
+            let sum: f64 = weights.iter().sum::<f64>()
+                + if sink == f64::NEG_INFINITY { 0.0 } else { (sink - max).exp() };
+            for x in 0..c.dv {
+                let o: f64 = (0..c.tk).map(|j| weights[j] * v[(kv + j) * c.dv + x]).sum();
+                out.push(if sum == 0.0 { 0.0 } else { o / sum });
+            }
+        }
+        out
+    }
+
+    fn operands(c: Case, dtype: DType, seed: u64) -> [Tensor; 3] {
+        let mut rng = Rng(seed);
+        [
+            rng.tensor(dtype, &[c.b, c.h, c.tq, c.d], -2.0, 2.0),
+            rng.tensor(dtype, &[c.b, c.hk, c.tk, c.d], -2.0, 2.0),
+            rng.tensor(dtype, &[c.b, c.hk, c.tk, c.dv], -2.0, 2.0),
+        ]
+    }
+
+    fn tolerance(dtype: DType) -> f64 {
+        match dtype {
+            DType::F64 => 1e-6,
+            DType::F32 => 5e-6,
+            DType::F16 => 2e-3,
+            _ => 1.6e-2,
+        }
+    }
+
+    fn close(got: &Tensor, want: &[f64], what: &str) {
+        let tolerance = tolerance(got.dtype);
+        for (i, (g, w)) in got.to_f64().iter().zip(want).enumerate() {
+            assert!((g - w).abs() <= tolerance * (1.0 + w.abs()), "{what}: element {i}: {g}, not {w}");
+        }
+    }
+
+    fn check(c: Case, dtype: DType, mask: Option<(&Tensor, &[f64])>, sinks: Option<&Tensor>) {
+        let [q, k, v] = operands(c, dtype, 7);
+        let sink_values = sinks.map(|s| s.to_f64());
+        let want = reference(
+            c,
+            &q.to_f64(),
+            &k.to_f64(),
+            &v.to_f64(),
+            mask.map(|m| m.1),
+            sink_values.as_deref(),
+        );
+        let prim = prim(c, mask.is_some(), sinks.is_some());
+        let mut inputs = vec![&q, &k, &v];
+        inputs.extend(mask.map(|m| m.0));
+        inputs.extend(sinks);
+        let shape = [c.b, c.h, c.tq, c.dv];
+        let got = run(&prim, &inputs, dtype, &shape);
+        let what = format!(
+            "{dtype} b{} h{}/{} tq{} tk{} d{} dv{} causal {} window {} mask {} sinks {}",
+            c.b, c.h, c.hk, c.tq, c.tk, c.d, c.dv, c.causal, c.window, mask.is_some(), sinks.is_some()
+        );
+        close(&got, &want, &what);
+        assert_eq!(got.bits(), inline(|| run(&prim, &inputs, dtype, &shape)).bits(), "{what}: threads");
+    }
+
+    #[test]
+    fn agrees_with_the_definition() {
+        for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+            for (tq, tk) in [(1, 1), (1, 300), (3, 70), (8, 8), (40, 600), (70, 70), (9, 4)] {
+                for (causal, window) in [(false, 0), (true, 0), (true, 5), (true, 290)] {
+                    for (h, hk, d, dv) in [(2, 2, 16, 16), (6, 2, 40, 24), (4, 1, 7, 64)] {
+                        check(Case { b: 2, h, hk, tq, tk, d, dv, causal, window }, dtype, None, None);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_of_every_kind_and_sinks() {
+        let mut rng = Rng(3);
+        for (tq, tk) in [(1, 33), (20, 520), (1, 1500)] {
+            let c = Case { b: 2, h: 4, hk: 2, tq, tk, causal: true, ..BASE };
+            let keep: Vec<bool> = (0..tq * tk).map(|_| rng.below(3) > 0).collect();
+            let added: Vec<f64> = keep.iter().map(|&k| if k { 0.0 } else { f64::NEG_INFINITY }).collect();
+            let all = |m: &[f64]| -> Vec<f64> { m.iter().copied().cycle().take(m.len() * 8).collect() };
+            let full = [c.b, c.h, tq, tk];
+            let sinks = rng.tensor(DType::F32, &[c.h], -1.0, 3.0);
+            let bools = Tensor::new(&keep, &[1, 1, tq, tk]).broadcast(&full);
+            check(c, DType::F32, Some((&bools, &all(&added))), None);
+            check(c, DType::F16, Some((&bools, &all(&added))), Some(&sinks));
+            check(c, DType::F64, None, Some(&sinks));
+            for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
+                let bias = rng.tensor(dtype, &[1, 1, tq, tk], -3.0, 3.0);
+                let values = all(&bias.to_f64());
+                check(c, DType::F32, Some((&bias.broadcast(&full), &values)), None);
+                check(c, DType::BF16, Some((&bias.broadcast(&full), &values)), Some(&sinks));
+            }
+            let columns = rng.tensor(DType::F32, &[c.b, c.h, tk, tq], -3.0, 3.0).transpose(&[0, 1, 3, 2]);
+            check(c, DType::F32, Some((&columns, &columns.to_f64())), None);
+        }
+    }
+
+    #[test]
+    fn any_layout_gives_the_same_bits() {
+        let c = Case { b: 2, h: 2, tq: 6, tk: 50, d: 32, dv: 16, causal: true, ..BASE };
+        let prim = prim(c, false, false);
+        for dtype in [DType::F32, DType::BF16, DType::F64] {
+            let [q, k, v] = operands(c, dtype, 5);
+            let want = run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits();
+            for (name, q) in layouts(&q) {
+                assert_eq!(run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(), want, "q {name}");
+            }
+            for ((name, k), (_, v)) in layouts(&k).into_iter().zip(layouts(&v)) {
+                assert_eq!(run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(), want, "kv {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn prefill_in_chunks_is_prefill_at_once() {
+        for (dtype, window) in [(DType::F32, 0), (DType::BF16, 0), (DType::F16, 300)] {
+            let c = Case { h: 4, tq: 700, tk: 700, d: 24, causal: true, window, ..BASE };
+            let [q, k, v] = operands(c, dtype, 11);
+            let whole = run(&prim(c, false, false), &[&q, &k, &v], dtype, &[1, 4, 700, 16]).bits();
+            // A chunk's queries, and the keys up to it, as views of a longer cache.
+            for (first, last) in [(0, 1), (0, 256), (255, 256), (256, 600), (600, 603), (699, 700)] {
+                let view = |t: &Tensor, from: usize, to: usize| {
+                    let mut view = t.clone();
+                    view.offset += from * view.strides[2] as usize;
+                    view.shape[2] = to - from;
+                    view
+                };
+                let (q, k, v) = (view(&q, first, last), view(&k, 0, last), view(&v, 0, last));
+                let n = last - first;
+                let got = run(&prim(c, false, false), &[&q, &k, &v], dtype, &[1, 4, n, 16]).bits();
+                for head in 0..4 {
+                    let at = (head * 700 + first) * 16;
+                    assert_eq!(got[head * n * 16..][..n * 16], whole[at..at + n * 16], "{first}..{last}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_without_keys_are_zero_and_hidden_values_do_not_matter() {
+        let c = Case { tq: 4, tk: 0, ..BASE };
+        let [q, k, v] = operands(c, DType::F32, 1);
+        let got = run(&prim(c, false, false), &[&q, &k, &v], DType::F32, &[1, 2, 4, 16]);
+        assert!(got.to_f64().iter().all(|&x| x == 0.0));
+
+        // Row 1 keeps nothing; the values that rows 0 and 2 hide are NaN and infinite.
+        let c = Case { h: 1, tq: 3, tk: 3, ..BASE };
+        let [q, k, mut v] = operands(c, DType::F32, 1);
+        let mut values = v.to_f64();
+        values[16] = f64::NAN;
+        values[40] = f64::INFINITY;
+        v = Tensor::from_f64(&values, DType::F32, &v.shape);
+        let keep = [true, false, false, false, false, false, true, false, false];
+        let mask = Tensor::new(&keep, &[1, 1, 3, 3]);
+        let got = run(&prim(c, true, false), &[&q, &k, &v, &mask], DType::F32, &[1, 1, 3, 16]).to_f64();
+        assert_eq!(got[..16], values[..16]);
+        assert!(got[16..32].iter().all(|&x| x == 0.0));
+        assert_eq!(got[32..], values[..16]);
+        // Seen, they show.
+        let got = run(&prim(c, false, false), &[&q, &k, &v], DType::F32, &[1, 1, 3, 16]).to_f64();
+        assert!(got[0].is_nan() && got[8] == f64::INFINITY && got[1].is_finite());
+
+        let sinks = Tensor::new(&[1f32], &[1]);
+        let none = Tensor::new(&[false; 9], &[1, 1, 3, 3]);
+        let p = prim(c, true, true);
+        let got = run(&p, &[&q, &k, &v, &none, &sinks], DType::F32, &[1, 1, 3, 16]).to_f64();
+        assert!(got.iter().all(|&x| x == 0.0));
+    }
+
+    #[test]
+    fn a_nan_query_makes_its_own_row_nan() {
+        let c = Case { h: 1, tq: 2, tk: 3, ..BASE };
+        let [q, k, v] = operands(c, DType::F32, 1);
+        let mut values = q.to_f64();
+        values[3] = f64::NAN;
+        let q = Tensor::from_f64(&values, DType::F32, &q.shape);
+        let got = run(&prim(c, false, false), &[&q, &k, &v], DType::F32, &[1, 1, 2, 16]).to_f64();
+        assert!(got[..16].iter().all(|x| x.is_nan()) && got[16..].iter().all(|x| x.is_finite()));
+    }
+
+    #[test]
+    fn half_precision_scores_do_not_overflow() {
+        let c = Case { h: 1, tq: 1, tk: 2, d: 64, ..BASE };
+        let q = Tensor::from_f64(&[200.0; 64], DType::F16, &[1, 1, 1, 64]);
+        let k = Tensor::from_f64(&[200.0; 128], DType::F16, &[1, 1, 2, 64]);
+        let v = Tensor::from_f64(&[1.0; 32], DType::F16, &[1, 1, 2, 16]);
+        let got = run(&prim(c, false, false), &[&q, &k, &v], DType::F16, &[1, 1, 1, 16]).to_f64();
+        assert!(got.iter().all(|&x| x == 1.0));
+    }
+}
