@@ -13,9 +13,7 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # The fourteen dtypes, by the names that MLX prints, widest last within a kind.
-DTYPES = (
-    "bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64"
-).split()
+DTYPES = ("bool uint8 uint16 uint32 uint64 int8 int16 int32 int64 float16 bfloat16 float32 float64 complex64").split()
 
 
 def np_dtype(name):

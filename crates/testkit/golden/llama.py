@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -26,8 +27,7 @@ import mlx.nn as nn
 import numpy as np
 import torch
 from mlx_lm.convert import convert
-from mlx_lm.utils import load_model, save_model
-from pathlib import Path
+from mlx_lm.utils import load_model
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
@@ -127,7 +127,9 @@ def greedy(model):
             break
     model.generation_config.eos_token_id = None
     with torch.no_grad():
-        out = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=STEPS, do_sample=False, pad_token_id=0)
+        out = model.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=STEPS, do_sample=False, pad_token_id=0
+        )
     assert out[0].tolist() == ids, "decoding with a cache gives other tokens"
     return prompt, ids[len(prompt) :], least
 
@@ -227,40 +229,99 @@ def main():
     common = dict(vocab_size=VOCAB, num_hidden_layers=2, bos_token_id=1, eos_token_id=2, rms_norm_eps=1e-5)
 
     # Multi-head attention, separate output head, as in Llama 2
-    c = LlamaConfig(**common, hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512)
+    c = LlamaConfig(
+        **common, hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512
+    )
     write(draw(LlamaForCausalLM(c), 1, 0.2), "llama2", torch.bfloat16)
     reference("llama2", "llama2")
     reference_bf16("llama2", "llama2")
 
     # Grouped queries, scaled rope, tied embeddings, as in Llama 3.1 and 3.2
-    rope = {"rope_theta": 500000.0, "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
-    c = LlamaConfig(**common, hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=512, tie_word_embeddings=True, rope_parameters=rope)
+    rope = {
+        "rope_theta": 500000.0,
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    c = LlamaConfig(
+        **common,
+        hidden_size=64,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        rope_parameters=rope,
+    )
     write(draw(LlamaForCausalLM(c), 2, 0.2), "llama3", torch.bfloat16)
     reference("llama3", "llama3")
     reference_bf16("llama3", "llama3")
 
     # A window smaller than the sequence; heads that are not hidden_size / heads wide. mlx-lm ignores the window.
-    c = MistralConfig(**common, hidden_size=32, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=12, max_position_embeddings=512)
+    c = MistralConfig(
+        **common,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        sliding_window=12,
+        max_position_embeddings=512,
+    )
     write(draw(MistralForCausalLM(c), 3, 0.25), "mistral", torch.float32)
     reference("mistral", "mistral", mlx=False, note="a query sees itself and the 11 keys before it")
 
     # Biases in attention and MLP; three shards and an index
-    c = LlamaConfig(**common, hidden_size=32, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, attention_bias=True, mlp_bias=True)
+    c = LlamaConfig(
+        **common,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        attention_bias=True,
+        mlp_bias=True,
+    )
     write(draw(LlamaForCausalLM(c), 4, 0.25), "biases", torch.float32, shard="40KB")
     reference("biases", "biases")
 
     # One set of weights under several ropes. config.json is as transformers 5 writes it.
-    shape = dict(common, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=32, tie_word_embeddings=True)
+    shape = dict(
+        common,
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=32,
+        tie_word_embeddings=True,
+    )
     model = draw(LlamaForCausalLM(LlamaConfig(**shape)), 5, 0.25)
     folder = write(model, "rope", torch.float32, modern=True)
     for name, rope in (
         ("linear", {"rope_type": "linear", "factor": 2.5}),
         ("dynamic", {"rope_type": "dynamic", "factor": 3.0}),
         ("yarn", {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}),
-        ("yarn-options", {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32, "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 0.5}),
+        (
+            "yarn-options",
+            {
+                "rope_type": "yarn",
+                "factor": 8.0,
+                "original_max_position_embeddings": 32,
+                "beta_fast": 4.0,
+                "beta_slow": 1.0,
+                "mscale": 1.0,
+                "mscale_all_dim": 0.5,
+            },
+        ),
     ):
         longer = dict(shape, max_position_embeddings=32 if name == "dynamic" else 128)
-        LlamaConfig(**longer, architectures=["LlamaForCausalLM"], dtype="float32", rope_parameters={"rope_theta": 10000.0} | rope).to_json_file(os.path.join(folder, f"config-{name}.json"), use_diff=False)
+        LlamaConfig(
+            **longer, architectures=["LlamaForCausalLM"], dtype="float32", rope_parameters={"rope_theta": 10000.0} | rope
+        ).to_json_file(os.path.join(folder, f"config-{name}.json"), use_diff=False)
         shutil.copy(os.path.join(folder, f"config-{name}.json"), os.path.join(folder, f"config-{name}-modern.json"))
         old_config(os.path.join(folder, f"config-{name}.json"))
     reference("rope.default", "rope", note="config as transformers 5 writes it: rope_parameters, dtype")
@@ -268,7 +329,14 @@ def main():
     reference("rope.yarn", "rope", "config-yarn.json")
     reference("rope.yarn-options", "rope", "config-yarn-options.json")
     reference("rope.dynamic", "rope", "config-dynamic.json", decode=False)
-    reference("rope.dynamic.short", "rope", "config-dynamic.json", ids=IDS[:20], decode=False, note="within max_position_embeddings nothing is scaled")
+    reference(
+        "rope.dynamic.short",
+        "rope",
+        "config-dynamic.json",
+        ids=IDS[:20],
+        decode=False,
+        note="within max_position_embeddings nothing is scaled",
+    )
 
     for bits in (2, 3, 4, 5, 6, 8):
         if bits != 4:
@@ -285,7 +353,10 @@ def main():
 
     quantized("llama2-mixed", "llama2", tok, 4, 64, keep=True, predicate=mixed)
 
-    head = {"versions": {p: version(p) for p in ("transformers", "torch", "mlx", "mlx-lm", "tokenizers")}, "tensors": "llama/reference.safetensors"}
+    head = {
+        "versions": {p: version(p) for p in ("transformers", "torch", "mlx", "mlx-lm", "tokenizers")},
+        "tensors": "llama/reference.safetensors",
+    }
     write_safetensors("llama/reference.safetensors", TENSORS)
     write_json("llama/reference.json", head, CASES)
 

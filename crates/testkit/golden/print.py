@@ -50,7 +50,9 @@ def main():
             show(f"{d}.fractions", np.array([0.1, -0.25, 1 / 3, 2.5, 1e-3, 123.456], t))
             show(f"{d}.special", np.array([np.nan, np.inf, -np.inf, -0.0, 0.0], t))
     magnitudes = [1e5, 123456, 1234567, 999999.5, 1e6, 1e10]
-    for n, v in enumerate((magnitudes, [1e-4, 1.5e-4, 1e-5, 1.234567e-5, 1e-10, 0.00012345678], [3.4028235e38, 1.17549435e-38, 1e-45, -3.4028235e38])):
+    for n, v in enumerate(
+        (magnitudes, [1e-4, 1.5e-4, 1e-5, 1.234567e-5, 1e-10, 0.00012345678], [3.4028235e38, 1.17549435e-38, 1e-45, -3.4028235e38])
+    ):
         show(f"float32.magnitudes{n}", f32(v))
         show(f"float64.magnitudes{n}", np.float64(v))
     show("float64.magnitudes3", np.float64([1e300, 1e-300, 5e-324, 1.7976931348623157e308]))
@@ -61,7 +63,27 @@ def main():
     show("float32.negative", f32([-1.0, -0.5, -1e-7, -1e7]))
     show("complex64.signs", np.complex64([1 + 2j, 1 - 2j, -1 - 0.5j, complex(0, -0.0), complex(-0.0, 0.0)]))
     show("complex64.parts", np.array([complex(np.nan, 1), complex(np.inf, -np.inf), complex(1e10, 1e-10)], np.complex64))
-    for shape in ((1,), (6,), (7,), (1001,), (1, 1), (2, 6), (2, 7), (6, 2), (7, 2), (7, 7), (40, 40), (1, 3, 1), (3, 1, 2), (2, 2, 2), (2, 3, 4), (1, 1, 1, 1), (2, 1, 2, 3), (7, 1, 7), (2, 8, 2)):
+    for shape in (
+        (1,),
+        (6,),
+        (7,),
+        (1001,),
+        (1, 1),
+        (2, 6),
+        (2, 7),
+        (6, 2),
+        (7, 2),
+        (7, 7),
+        (40, 40),
+        (1, 3, 1),
+        (3, 1, 2),
+        (2, 2, 2),
+        (2, 3, 4),
+        (1, 1, 1, 1),
+        (2, 1, 2, 3),
+        (7, 1, 7),
+        (2, 8, 2),
+    ):
         n = int(np.prod(shape))
         name = "x".join(map(str, shape))
         show(f"int32.{name}", np.arange(n, dtype=np.int32).reshape(shape))

@@ -66,7 +66,12 @@ def quantize_both(w, group_size, bits):
     packed, scales, biases, codes = quantize(w, group_size, bits)
     for name, ours, theirs in zip(("packed", "scales", "biases"), (packed, scales, biases), mx.quantize(to_mlx(w), group_size, bits)):
         theirs = to_numpy(theirs)
-        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes(), (name, w.dtype, bits, group_size)
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes(), (
+            name,
+            w.dtype,
+            bits,
+            group_size,
+        )
     dense = dequantize(codes, scales, biases, group_size)
     if w.dtype == f32:
         theirs = np.array(mx.dequantize(*(mx.array(t) for t in (packed, scales, biases)), group_size, bits))

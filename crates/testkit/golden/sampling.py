@@ -208,7 +208,9 @@ def main():
                     break
                 except Near:
                     pass
-    about = "logits: by name; steps -> kept, logprobs of those = log_softmax(filtered / temp); processors -> result; sampler and seed -> draws"
+    about = (
+        "logits: by name; steps -> kept, logprobs of those = log_softmax(filtered / temp); processors -> result; sampler and seed -> draws"
+    )
     write_json("sampling.json", {"source": f"mlx-lm {version('mlx-lm')}, mlx {version('mlx')}", "about": about, "logits": LOGITS}, CASES)
 
 
