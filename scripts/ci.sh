@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Everything that a change must pass, cheapest first; stops at the first failure.
+# The tests are run by the command that README.md gives, so that the README cannot be wrong.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() {
+    printf '\n==> %s\n' "$*"
+}
+
+# The one line of the README that is a `cargo test` command.
+test_command=$(grep '^cargo test' README.md || true)
+if [ -z "$test_command" ] || [ "$(wc -l <<<"$test_command")" -ne 1 ]; then
+    echo "README.md must have exactly one line that begins with 'cargo test'" >&2
+    exit 1
+fi
+
+step "text and links"
+scripts/check-text.sh
+
+step "lock file"
+cargo metadata --locked --format-version 1 >/dev/null
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets -- -D warnings
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+if cargo deny --version >/dev/null 2>&1; then
+    step "licences and sources of dependencies"
+    cargo deny check licenses bans sources
+fi
+
+# The README's command below tests the best instruction set that this processor has.
+for isa in scalar avx2; do
+    step "CPU kernels with LAZUL_ISA=$isa"
+    LAZUL_ISA=$isa cargo test -p lazul-cpu --lib
+done
+
+step "$test_command"
+exec bash -c "$test_command"
