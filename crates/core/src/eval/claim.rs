@@ -17,7 +17,7 @@ pub(crate) struct Value {
     pub(crate) role: Role,
     /// How many inputs of steps are this value.
     pub(crate) uses: u32,
-    /// Whether somebody outside the program can see the node.
+    /// Whether somebody outside the program can see a step's node.
     pub(crate) held: bool,
 }
 

@@ -144,6 +144,8 @@ fn execute(mut program: claim::Program) -> Result<()> {
     } else {
         program.give_back();
     }
+    // The program's hold on its arrays ends first: those who wait may then use up their memory.
+    drop(program);
     finish.0.finish(result.clone());
     result
 }

@@ -61,7 +61,11 @@ pub(crate) fn plan(program: &Program, fusion: bool) -> Plan {
     }
     // Bucket the values by last reader; what nobody reads and nobody holds was never claimed.
     let mut counts = vec![0u32; stages.len() + 1];
-    let releasable = |id: usize| last[id] != u32::MAX && !program.values[id].held;
+    // A leaf's node keeps its memory by itself, should somebody hold it.
+    let releasable = |id: usize| {
+        let value = &program.values[id];
+        last[id] != u32::MAX && (matches!(value.role, Role::Leaf) || !value.held)
+    };
     for id in 0..n {
         if releasable(id) {
             counts[last[id] as usize + 1] += 1;

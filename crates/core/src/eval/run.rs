@@ -35,13 +35,17 @@ pub(super) fn run(program: &mut Program, plan: &Plan) -> Result<()> {
 }
 
 /// The data of a leaf; a leaf that nobody else can see gives it away, so that it can be donated.
+///
+/// Who can see it is asked now, not when the program was claimed: an evaluation that was still running
+/// then, and has ended since, no longer counts.
 fn take_leaf(value: &super::claim::Value) -> Option<Data> {
     if !matches!(value.role, Role::Leaf) {
         return None;
     }
+    let seen = Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
     let mut state = value.node.0.lock();
     match &mut *state {
-        State::Ready { data, more } if value.held || !more.is_empty() => Some(data.clone()),
+        State::Ready { data, more } if seen || !more.is_empty() => Some(data.clone()),
         State::Ready { .. } => match std::mem::replace(&mut *state, State::Consumed) {
             State::Ready { data, .. } => Some(data),
             _ => unreachable!("the state was just read"),
@@ -268,7 +272,7 @@ impl Run<'_> {
             match std::mem::replace(&mut value.role, Role::Leaf) {
                 Role::Leaf => {
                     // A leaf that was taken and not used up goes back, should the node live on.
-                    if let (Some(data), false, false) = (data, value.held, complete) {
+                    if let (Some(data), false) = (data, complete) {
                         let mut state = value.node.0.lock();
                         if matches!(*state, State::Consumed) {
                             *state = State::Ready { data, more: Box::default() };

@@ -1,0 +1,101 @@
+//! Keys and values of the tokens that a model has seen.
+
+use lazul_core::{Array, Result, zeros};
+
+/// Room grows by so many positions at a time.
+const BLOCK: usize = 256;
+
+/// Keys and values of one layer, `(b, heads, capacity, d)`, of which the first `offset` positions are
+/// in use. Room grows by blocks; between growths new tokens are written into the same memory.
+#[derive(Debug, Clone, Default)]
+pub struct KvCache {
+    keys: Option<Array>,
+    values: Option<Array>,
+    offset: usize,
+}
+
+impl KvCache {
+    /// An empty cache.
+    pub fn new() -> KvCache {
+        KvCache::default()
+    }
+
+    /// Number of positions in use.
+    pub fn len(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether nothing was stored yet.
+    pub fn is_empty(&self) -> bool {
+        self.offset == 0
+    }
+
+    /// Appends keys and values `(b, heads, t, d)` and returns all of them so far, as views.
+    ///
+    /// # Errors
+    /// If an argument is a failed array, or its shape does not fit what is stored.
+    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        let t = keys.dim(2)?;
+        let end = self.offset + t;
+        let start = Array::scalar(i32::try_from(self.offset).unwrap_or(i32::MAX));
+        let mut written = [None, None];
+        let pairs = [(&mut self.keys, keys), (&mut self.values, values)];
+        for ((store, new), all) in pairs.into_iter().zip(&mut written) {
+            let full = grow(store.take(), new, self.offset, end)?;
+            let full = full.dynamic_slice_update(new, &start, &[2]);
+            full.check()?;
+            *all = Some(full.slice_axis(2, 0, end as i64));
+            *store = Some(full);
+        }
+        self.offset = end;
+        let [Some(k), Some(v)] = written else { unreachable!("both were written") };
+        Ok((k, v))
+    }
+
+    /// Forgets everything after the first `length` positions.
+    pub fn truncate(&mut self, length: usize) {
+        self.offset = self.offset.min(length);
+    }
+
+    /// The arrays that hold the cache.
+    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.keys.iter().chain(&self.values)
+    }
+}
+
+/// `store` with room for `end` positions, made for arrays like `new`.
+fn grow(store: Option<Array>, new: &Array, used: usize, end: usize) -> Result<Array> {
+    let [b, h, _, d] = new.dims()?;
+    let room = |positions: usize| {
+        zeros([b, h, positions.div_ceil(BLOCK) * BLOCK, d], new.dtype().unwrap_or(lazul_core::DType::F32))
+    };
+    let Some(store) = store else { return Ok(room(end)) };
+    if store.dim(2)? >= end {
+        return Ok(store);
+    }
+    Ok(room(end).slice_update(store.slice_axis(2, 0, used as i64), [0, 0, 0, 0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazul_core::prelude::*;
+
+    #[test]
+    fn appended_positions_come_back_in_order() -> lazul_core::Result<()> {
+        let mut cache = KvCache::new();
+        let mut expected = Vec::new();
+        for step in 0..300 {
+            let t = if step == 0 { 250 } else { 1 };
+            let new = (arange(t, DType::F32) + (expected.len() as f32)).reshape([1, 1, t, 1]);
+            expected.extend(new.to_vec::<f32>()?);
+            let (k, v) = cache.update(&new, &(&new * 2.0))?;
+            assert_eq!(k.to_vec::<f32>()?, expected);
+            assert_eq!((v * 0.5).to_vec::<f32>()?, expected);
+        }
+        cache.truncate(3);
+        let one = zeros([1, 1, 1, 1], DType::F32);
+        assert_eq!(cache.update(&one, &one)?.0.to_vec::<f32>()?, [0.0, 1.0, 2.0, 0.0]);
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! Model architectures: one file each, found by `model_type` from one table.
+
+mod llama;
+
+pub use llama::{Llama, LlamaConfig};
+
+use crate::cache::KvCache;
+use crate::error::{Error, Result};
+use lazul_core::Array;
+use lazul_nn::{Module, Weights};
+use serde_json::Value;
+
+/// A decoder-only language model.
+pub trait LanguageModel: Module + Send + Sync {
+    /// The last layer's features: `tokens (b, t)` integers that follow what is in `cache` →
+    /// `(b, t, d)`.
+    ///
+    /// # Errors
+    /// If the tokens or the cache do not fit the model.
+    fn features(&self, tokens: &Array, cache: &mut [KvCache]) -> lazul_core::Result<Array>;
+
+    /// Features `(…, d)` → logits `(…, vocabulary)`.
+    ///
+    /// # Errors
+    /// If the features do not fit the model.
+    fn logits(&self, features: &Array) -> lazul_core::Result<Array>;
+
+    /// `tokens (b, t)` → logits `(b, t, vocabulary)`.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::features`].
+    fn forward(&self, tokens: &Array, cache: &mut [KvCache]) -> lazul_core::Result<Array> {
+        self.logits(&self.features(tokens, cache)?)
+    }
+
+    /// An empty cache for each layer.
+    fn new_cache(&self) -> Vec<KvCache>;
+
+    /// Number of tokens that the model knows.
+    fn vocab_size(&self) -> usize;
+}
+
+type Load = fn(&Value, &Weights<'_>) -> Result<Box<dyn LanguageModel>>;
+
+/// The table of architectures: `model_type` and how it is loaded.
+const ARCHITECTURES: &[(&str, Load)] = &[
+    ("llama", |config, weights| Ok(Box::new(Llama::load(config, weights)?))),
+    ("mistral", |config, weights| Ok(Box::new(Llama::load(config, weights)?))),
+];
+
+/// The `model_type`s that can be loaded.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ARCHITECTURES.iter().map(|(name, _)| *name)
+}
+
+/// The model that a configuration describes, with its parameters from `weights`.
+///
+/// # Errors
+/// If the architecture is not known, the configuration makes no sense, or a tensor is missing or has
+/// another shape.
+pub fn load(config: &Value, weights: &Weights<'_>) -> Result<Box<dyn LanguageModel>> {
+    let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    match ARCHITECTURES.iter().find(|(name, _)| *name == kind) {
+        Some((_, load)) => load(config, weights),
+        None => {
+            let known: Vec<&str> = architectures().collect();
+            Err(Error::Config(format!("model_type {kind:?} is not one of {}", known.join(", "))))
+        }
+    }
+}
