@@ -72,7 +72,7 @@ impl<'m> Tokens<'m> {
         // All but the last token fill the cache; logits are wanted for that one only.
         while prompt.len() - done > 1 {
             let end = (done + step).min(prompt.len() - 1);
-            model.features(&tokens(&prompt[done..end]), cache)?;
+            let _ = model.features(&tokens(&prompt[done..end]), cache)?;
             eval(cache.iter().flat_map(KvCache::arrays))?;
             done = end;
             progress(done, prompt.len());

@@ -34,7 +34,7 @@ impl Pattern {
         let wrong = |error: fancy_regex::Error| TextError::malformed(FILE, "regex", error);
         let tree = Expr::parse_tree(source).map_err(wrong)?;
         let mut form = Form::default();
-        form.visit(&tree.expr, 0)?;
+        form.visit(&tree.expr, 0, 1)?;
         if form.looks && form.nested {
             // Without look-around the whole runs on an automaton, where nesting costs nothing.
             return Err(TextError::unsupported(
@@ -128,34 +128,39 @@ struct Form {
 }
 
 impl Form {
-    /// `repeats` is how many unbounded repetitions are around this part.
-    fn visit(&mut self, expr: &Expr, repeats: usize) -> Result<()> {
+    /// `repeats` is how many unbounded repetitions are around this part, `copies` how often the
+    /// bounded ones around it multiply it.
+    fn visit(&mut self, expr: &Expr, repeats: usize, copies: usize) -> Result<()> {
         match expr {
             Expr::Empty | Expr::Any { .. } | Expr::Assertion(_) | Expr::Literal { .. } => {}
             Expr::Delegate { .. } => {}
             Expr::Concat(parts) | Expr::Alt(parts) => {
                 for part in parts {
-                    self.visit(part, repeats)?;
+                    self.visit(part, repeats, copies)?;
                 }
             }
-            Expr::Group(inner) => self.visit(inner, repeats)?,
+            Expr::Group(inner) => self.visit(inner, repeats, copies)?,
             Expr::AtomicGroup(inner) => {
                 self.looks = true;
-                self.visit(inner, repeats)?;
+                self.visit(inner, repeats, copies)?;
             }
             Expr::LookAround(inner, look) => {
                 self.looks = true;
                 // A look ahead is tried anew at each place, but does not multiply what is around it.
                 // A look behind must be of bounded length.
                 let behind = matches!(look, LookAround::LookBehind | LookAround::LookBehindNeg);
-                self.visit(inner, usize::from(behind))?;
+                self.visit(inner, usize::from(behind), copies)?;
             }
-            Expr::Repeat { child, hi, .. } => {
+            Expr::Repeat { child, lo, hi, .. } => {
+                const MOST_COPIES: usize = 10_000;
+                let most = if *hi == usize::MAX { *lo } else { *hi };
+                let copies = copies.saturating_mul(most.max(1));
+                limit("a repetition in a regular expression", copies, MOST_COPIES)?;
                 let unbounded = *hi > 256;
                 if unbounded && repeats > 0 {
                     self.nested = true;
                 }
-                self.visit(child, repeats + usize::from(unbounded))?;
+                self.visit(child, repeats + usize::from(unbounded), copies)?;
             }
             _ => {
                 return Err(TextError::unsupported(

@@ -1,0 +1,130 @@
+//! Jinja for chat templates: the language of Jinja2 as Hugging Face runs it, under a meter.
+//!
+//! A chat template is a program from a model file, so a stranger's, and it runs inside a server on
+//! other people's messages. What general template engines cannot give is a bound on all of it:
+//! their operators build strings and lists of any size in one step. This interpreter walks the tree
+//! and charges every step, every byte that is copied and every byte that is alive to a [`Meter`], so
+//! that the limits hold for any template on any input:
+//!
+//! * the parser and the evaluator count their depth, so neither can exhaust a 2 MiB stack;
+//! * steps and copied bytes come out of one budget of fuel;
+//! * live values and the output have byte limits, checked before memory is taken.
+//!
+//! The semantics are those of Jinja2 3.1 in its immutable sandbox, down to Python's way of printing
+//! values: golden conversations in `tests/` compare whole prompts byte for byte. Left out is what one
+//! file cannot use (`include`, `import`, `extends`, `block`) and what prompts do not need (HTML, line
+//! statements, custom delimiters).
+//!
+//! `lexer → parser → eval`, with `value` below them and `filters`, `methods`, `tests` and `json`
+//! beside.
+
+mod ast;
+mod call;
+mod eval;
+mod filters;
+mod format;
+mod json;
+mod lexer;
+mod methods;
+mod ops;
+mod parser;
+mod tests;
+mod value;
+
+use std::rc::Rc;
+
+use super::error::{TextError, clip};
+
+/// What a rendering may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TemplateLimits {
+    /// Steps of the interpreter; copying 64 bytes counts as one.
+    pub fuel: u64,
+    /// Bytes of live values, the messages included.
+    pub live_bytes: usize,
+    /// Bytes of the prompt.
+    pub output_bytes: usize,
+}
+
+impl Default for TemplateLimits {
+    fn default() -> Self {
+        TemplateLimits { fuel: 1_000_000, live_bytes: 8 << 20, output_bytes: 4 << 20 }
+    }
+}
+
+/// Why a template stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Fault {
+    Syntax { line: u32, reason: String },
+    Error(String),
+    Raised(String),
+    TooLarge { what: &'static str, size: usize, limit: usize },
+    TooExpensive,
+}
+
+impl Fault {
+    pub(super) fn syntax(line: u32, reason: impl Into<String>) -> Self {
+        Fault::Syntax { line, reason: reason.into() }
+    }
+
+    pub(super) fn error(reason: impl Into<String>) -> Self {
+        Fault::Error(reason.into())
+    }
+
+    fn into_error(self, line: u32) -> TextError {
+        match self {
+            Fault::Syntax { line, reason } => TextError::Syntax { line, reason: clip(&reason) },
+            Fault::Error(reason) => TextError::Render { line, reason: clip(&reason) },
+            Fault::Raised(reason) => TextError::Refused(clip(&reason)),
+            Fault::TooLarge { what, size, limit } => {
+                TextError::TooLarge { what, size: size as u64, limit: limit as u64 }
+            }
+            Fault::TooExpensive => TextError::TooExpensive("the chat template"),
+        }
+    }
+}
+
+/// A parsed template.
+#[derive(Debug)]
+pub(super) struct Template {
+    body: Vec<ast::Stmt>,
+}
+
+/// The longest template that is parsed. The longest published one is near 20 KiB.
+const MOST_SOURCE: usize = 1 << 20;
+
+impl Template {
+    pub(super) fn parse(source: &str) -> Result<Self, TextError> {
+        super::error::limit("a chat template", source.len(), MOST_SOURCE)?;
+        let tokens = lexer::tokenize(source).map_err(|fault| fault.into_error(0))?;
+        let body = parser::parse(tokens).map_err(|fault| fault.into_error(0))?;
+        Ok(Template { body })
+    }
+
+    /// Renders with these variables.
+    pub(super) fn render(
+        &self,
+        variables: &serde_json::Map<String, serde_json::Value>,
+        now: std::time::SystemTime,
+        limits: TemplateLimits,
+    ) -> Result<(String, Usage), TextError> {
+        let meter = Rc::new(value::Meter::new(limits));
+        let mut globals = Vec::with_capacity(variables.len());
+        for (name, value) in variables {
+            let value = value::from_json(value, &meter, 0).map_err(|f| f.into_error(0))?;
+            globals.push((name.as_str().into(), value));
+        }
+        let mut interpreter = eval::Interpreter::new(Rc::clone(&meter), globals, now, limits);
+        let text = interpreter.run(&self.body).map_err(|(line, fault)| fault.into_error(line))?;
+        let usage = Usage { fuel: meter.used(), live_bytes: meter.peak() };
+        Ok((text, usage))
+    }
+}
+
+/// What a rendering used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(test), allow(dead_code))]
+pub(super) struct Usage {
+    pub(super) fuel: u64,
+    pub(super) live_bytes: usize,
+}
