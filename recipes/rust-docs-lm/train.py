@@ -299,9 +299,9 @@ def main():
     ap.add_argument("--tokenizer", type=Path, default=Path("../../assets/rust-docs-lm/tokenizer.json"))
     ap.add_argument("--out", type=Path, default=Path("build/run"))
     for flag, value in [("hidden", 384), ("layers", 7), ("heads", 6), ("kv-heads", 2), ("ffn", 1024), ("batch", 32),
-                        ("steps", 2200), ("qat-steps", 300), ("warmup", 100), ("eval-every", 250), ("seed", 1)]:
+                        ("steps", 3000), ("qat-steps", 300), ("warmup", 100), ("eval-every", 250), ("seed", 1)]:
         ap.add_argument(f"--{flag}", type=int, default=value)
-    for flag, value in [("dropout", 0.1), ("lr", 3e-3), ("qat-lr", 5e-4), ("weight-decay", 0.1),
+    for flag, value in [("dropout", 0.15), ("lr", 3e-3), ("qat-lr", 5e-4), ("weight-decay", 0.1),
                         ("max-seconds", 0.0), ("short-share", 0.25)]:
         ap.add_argument(f"--{flag}", type=float, default=value)
     ap.add_argument("--keep", choices=["best", "last"], default="last",
