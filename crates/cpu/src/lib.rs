@@ -14,6 +14,7 @@ mod copy;
 mod elementwise;
 mod index;
 pub mod isa;
+mod load;
 mod math;
 mod matmul;
 mod norm;

@@ -8,7 +8,7 @@ use super::kernels::{Kernel, Kernel1, copy, k1};
 use lazul_ir::{Complex32, DType};
 
 /// The kernel from `from` to `to`, storage dtypes; both ends are held in their compute types.
-pub(super) fn kernel(from: DType, to: DType) -> Kernel {
+pub(crate) fn kernel(from: DType, to: DType) -> Kernel {
     let (f, t) = (from.compute(), to.compute());
     if f == t {
         return copy(f.size());

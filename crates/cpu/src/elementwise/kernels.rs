@@ -7,15 +7,15 @@
 use crate::dispatch;
 
 /// `(argument, destination, n)`.
-pub(super) type Kernel1 = unsafe fn(*const u8, *mut u8, usize);
+pub(crate) type Kernel1 = unsafe fn(*const u8, *mut u8, usize);
 /// `(arguments, destination, n)`.
-pub(super) type Kernel2 = unsafe fn(*const u8, *const u8, *mut u8, usize);
+pub(crate) type Kernel2 = unsafe fn(*const u8, *const u8, *mut u8, usize);
 /// `(condition, arguments, destination, n)`.
-pub(super) type Kernel3 = unsafe fn(*const u8, *const u8, *const u8, *mut u8, usize);
+pub(crate) type Kernel3 = unsafe fn(*const u8, *const u8, *const u8, *mut u8, usize);
 
 /// What one step runs.
 #[derive(Clone, Copy)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     One(Kernel1),
     Two(Kernel2),
     Three(Kernel3),

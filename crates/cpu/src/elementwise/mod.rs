@@ -10,10 +10,10 @@
 //! A single operation on a few hundred contiguous elements skips all of it: one kernel call.
 
 mod binary;
-mod cast;
+pub(crate) mod cast;
 mod complex;
 mod fp8;
-mod kernels;
+pub(crate) mod kernels;
 mod plan;
 mod run;
 mod unary;

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn erf_is_right_to_the_last_digit_or_two() {
         for (x, y) in ERF {
-            assert!((erf(x) - y).abs() <= 2e-16 * y, "{x}: {} {y}", erf(x));
+            assert!((erf(x) - y).abs() <= 3e-16 * y, "{x}: {} {y}", erf(x));
             assert_eq!(erf(-x), -erf(x));
         }
         assert!(erf(f64::NAN).is_nan());
