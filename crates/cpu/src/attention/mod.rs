@@ -58,6 +58,8 @@ struct Attention<'a, R> {
     depth: usize,
     value_depth: usize,
     kernels: Kernels<R>,
+    /// Kernels that read the keys' and values' dtype, if they share one.
+    converting: Option<Kernels<R>>,
 }
 
 /// What a row knows after some segments: the largest score, the sum of weights relative to it, and the
@@ -94,6 +96,7 @@ impl<'a, R: simd::Engine> Attention<'a, R> {
             depth: q.shape[3],
             value_depth: v.shape[3],
             kernels: R::kernels(),
+            converting: if k.dtype == v.dtype { R::converting(k.dtype) } else { None },
         }
     }
 

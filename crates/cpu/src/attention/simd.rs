@@ -7,23 +7,28 @@
 use super::SEGMENT;
 use crate::isa::{Isa, isa};
 use crate::rows::{LANES, Real};
+use lazul_ir::{DType, bf16, f16};
 
-/// `(q, rows, k, distance, keys, width, out)`: `out[r * SEGMENT + j] = q[r] · k[j]`, with rows of `q`
-/// `width` apart and rows of `k` `distance` apart; `width` is a multiple of [`LANES`].
-type Scores<R> = unsafe fn(*const R, usize, *const R, isize, usize, usize, *mut R);
-/// `(weights, rows, v, distance, keys, width, out)`: `out[r] += weights[r * SEGMENT + j] * v[j]` for
-/// each `j` in order, with rows of `out` `width` apart.
-type Values<R> = unsafe fn(*const R, usize, *const R, isize, usize, usize, *mut R);
+/// Both products have this form. Scores: `(q, rows, k, distance, keys, width, out)` puts `q[r] · k[j]`
+/// at `out[r * SEGMENT + j]`, with rows of `q` `width` apart. Values: `(weights, rows, v, distance,
+/// keys, width, out)` adds `weights[r * SEGMENT + j] * v[j]` to `out[r]` for each `j` in order, with
+/// rows of `out` `width` apart. Rows of `k` and `v`, in the dtype that the kernel was asked for, are
+/// `distance` elements apart; `width` is a multiple of [`LANES`].
+pub(super) type Kernel<R> = unsafe fn(*const R, usize, *const u8, isize, usize, usize, *mut R);
 
-/// The products at one level.
+/// The products at one level, for keys and values of one dtype.
+#[derive(Clone, Copy)]
 pub(super) struct Kernels<R> {
-    pub(super) scores: Scores<R>,
-    pub(super) values: Values<R>,
+    pub(super) scores: Kernel<R>,
+    pub(super) values: Kernel<R>,
 }
 
 /// A compute type with kernels.
 pub(super) trait Engine: Real {
+    /// The kernels for keys and values of the compute type.
     fn kernels() -> Kernels<Self>;
+    /// Kernels that convert keys and values as they read them, where there are any.
+    fn converting(dtype: DType) -> Option<Kernels<Self>>;
     /// `a * b + c`, rounded as the kernels of this level do.
     fn multiply_add(a: Self, b: Self, c: Self) -> Self;
 }
@@ -36,11 +41,23 @@ impl Engine for f32 {
     fn kernels() -> Kernels<f32> {
         #[cfg(target_arch = "x86_64")]
         match isa() {
-            Isa::Avx512 => return Kernels { scores: x86::scores_512, values: x86::values_512 },
-            Isa::Avx2 => return Kernels { scores: x86::scores_256, values: x86::values_256 },
+            Isa::Avx512 => return x86::wide::F32,
+            Isa::Avx2 => return x86::pair::F32,
             Isa::Scalar => {}
         }
-        Kernels { scores: scores::<Portable<f32>, 2, 2>, values: values::<Portable<f32>, 2, 2> }
+        portable()
+    }
+
+    fn converting(dtype: DType) -> Option<Kernels<f32>> {
+        #[cfg(target_arch = "x86_64")]
+        match (isa(), dtype) {
+            (Isa::Avx512, DType::BF16) => return Some(x86::wide::BF16),
+            (Isa::Avx512, DType::F16) => return Some(x86::wide::F16),
+            (Isa::Avx2, DType::BF16) => return Some(x86::pair::BF16),
+            (Isa::Avx2, DType::F16) => return Some(x86::pair::F16),
+            _ => {}
+        }
+        None
     }
 
     #[inline(always)]
@@ -51,12 +68,29 @@ impl Engine for f32 {
 
 impl Engine for f64 {
     fn kernels() -> Kernels<f64> {
-        Kernels { scores: scores::<Portable<f64>, 2, 2>, values: values::<Portable<f64>, 2, 2> }
+        #[cfg(target_arch = "x86_64")]
+        match isa() {
+            Isa::Avx512 => return x86::double::WIDE,
+            Isa::Avx2 => return x86::double::PAIR,
+            Isa::Scalar => {}
+        }
+        portable()
+    }
+
+    fn converting(_: DType) -> Option<Kernels<f64>> {
+        None
     }
 
     #[inline(always)]
     fn multiply_add(a: f64, b: f64, c: f64) -> f64 {
         a * b + c
+    }
+}
+
+fn portable<R: Source<Portable<R>> + Real>() -> Kernels<R> {
+    Kernels {
+        scores: scores::<Portable<R>, R, 2, 2>,
+        values: values::<Portable<R>, R, 2, 2>,
     }
 }
 
@@ -71,6 +105,27 @@ trait Vector: Copy {
     unsafe fn multiply_add(self, by: Self, plus: Self) -> Self;
     /// Halves added to halves until one number is left.
     unsafe fn sum(self) -> Self::Item;
+    /// Stores the [`Vector::sum`] of each vector.
+    #[inline(always)]
+    unsafe fn store_sums<const N: usize>(vectors: &[Self; N], to: *mut Self::Item) {
+        for (i, v) in vectors.iter().enumerate() {
+            // SAFETY: the caller vouches for `N` elements.
+            unsafe { *to.add(i) = v.sum() };
+        }
+    }
+}
+
+/// An element that sixteen of can be read as a vector.
+trait Source<V>: Copy {
+    unsafe fn read(from: *const Self) -> V;
+}
+
+impl<V: Vector<Item = R>, R: Real> Source<V> for R {
+    #[inline(always)]
+    unsafe fn read(from: *const R) -> V {
+        // SAFETY: the caller vouches for sixteen elements.
+        unsafe { V::load(from) }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -118,24 +173,24 @@ impl<R: Real> Vector for Portable<R> {
     }
 }
 
-/// See [`Scores`]; tiles of `M` rows by `N` keys.
+/// Scores of [`Kernel`]; tiles of `M` rows by `N` keys.
 ///
 /// # Safety
-/// As [`Scores`] says.
+/// As [`Kernel`] says.
 #[inline(always)]
-unsafe fn scores<V: Vector, const M: usize, const N: usize>(
+unsafe fn scores<V: Vector, S: Source<V>, const M: usize, const N: usize>(
     q: *const V::Item,
     rows: usize,
-    k: *const V::Item,
+    k: *const u8,
     distance: isize,
     keys: usize,
     width: usize,
     out: *mut V::Item,
 ) {
     #[inline(always)]
-    unsafe fn tile<V: Vector, const M: usize, const N: usize>(
+    unsafe fn tile<V: Vector, S: Source<V>, const M: usize, const N: usize>(
         q: *const V::Item,
-        k: *const V::Item,
+        k: *const S,
         distance: isize,
         width: usize,
         out: *mut V::Item,
@@ -147,7 +202,7 @@ unsafe fn scores<V: Vector, const M: usize, const N: usize>(
             while c < width {
                 let mut keys = [V::zero(); N];
                 for j in 0..N {
-                    keys[j] = V::load(k.offset(j as isize * distance).add(c));
+                    keys[j] = S::read(k.offset(j as isize * distance).add(c));
                 }
                 for r in 0..M {
                     let x = V::load(q.add(r * width + c));
@@ -158,12 +213,11 @@ unsafe fn scores<V: Vector, const M: usize, const N: usize>(
                 c += LANES;
             }
             for r in 0..M {
-                for j in 0..N {
-                    *out.add(r * SEGMENT + j) = sums[r][j].sum();
-                }
+                V::store_sums(&sums[r], out.add(r * SEGMENT));
             }
         }
     }
+    let k = k.cast::<S>();
     let mut r = 0;
     while r < rows {
         let full = r + M <= rows;
@@ -174,10 +228,10 @@ unsafe fn scores<V: Vector, const M: usize, const N: usize>(
                 let (q, k) = (q.add(r * width), k.offset(j as isize * distance));
                 let out = out.add(r * SEGMENT + j);
                 match (full, j + N <= keys) {
-                    (true, true) => tile::<V, M, N>(q, k, distance, width, out),
-                    (true, false) => tile::<V, M, 1>(q, k, distance, width, out),
-                    (false, true) => tile::<V, 1, N>(q, k, distance, width, out),
-                    (false, false) => tile::<V, 1, 1>(q, k, distance, width, out),
+                    (true, true) => tile::<V, S, M, N>(q, k, distance, width, out),
+                    (true, false) => tile::<V, S, M, 1>(q, k, distance, width, out),
+                    (false, true) => tile::<V, S, 1, N>(q, k, distance, width, out),
+                    (false, false) => tile::<V, S, 1, 1>(q, k, distance, width, out),
                 }
             }
             j += if j + N <= keys { N } else { 1 };
@@ -186,24 +240,24 @@ unsafe fn scores<V: Vector, const M: usize, const N: usize>(
     }
 }
 
-/// See [`Values`]; tiles of `M` rows by `N` vectors of features.
+/// Values of [`Kernel`]; tiles of `M` rows by `N` vectors of features.
 ///
 /// # Safety
-/// As [`Values`] says.
+/// As [`Kernel`] says.
 #[inline(always)]
-unsafe fn values<V: Vector, const M: usize, const N: usize>(
+unsafe fn values<V: Vector, S: Source<V>, const M: usize, const N: usize>(
     weights: *const V::Item,
     rows: usize,
-    v: *const V::Item,
+    v: *const u8,
     distance: isize,
     keys: usize,
     width: usize,
     out: *mut V::Item,
 ) {
     #[inline(always)]
-    unsafe fn tile<V: Vector, const M: usize, const N: usize>(
+    unsafe fn tile<V: Vector, S: Source<V>, const M: usize, const N: usize>(
         weights: *const V::Item,
-        v: *const V::Item,
+        v: *const S,
         distance: isize,
         keys: usize,
         width: usize,
@@ -220,7 +274,7 @@ unsafe fn values<V: Vector, const M: usize, const N: usize>(
             for j in 0..keys {
                 let mut values = [V::zero(); N];
                 for n in 0..N {
-                    values[n] = V::load(v.offset(j as isize * distance).add(n * LANES));
+                    values[n] = S::read(v.offset(j as isize * distance).add(n * LANES));
                 }
                 for r in 0..M {
                     let w = V::splat(*weights.add(r * SEGMENT + j));
@@ -236,6 +290,7 @@ unsafe fn values<V: Vector, const M: usize, const N: usize>(
             }
         }
     }
+    let v = v.cast::<S>();
     let mut c = 0;
     while c < width {
         let wide = c + N * LANES <= width;
@@ -247,10 +302,10 @@ unsafe fn values<V: Vector, const M: usize, const N: usize>(
                 let (w, v) = (weights.add(r * SEGMENT), v.add(c));
                 let out = out.add(r * width + c);
                 match (full, wide) {
-                    (true, true) => tile::<V, M, N>(w, v, distance, keys, width, out),
-                    (true, false) => tile::<V, M, 1>(w, v, distance, keys, width, out),
-                    (false, true) => tile::<V, 1, N>(w, v, distance, keys, width, out),
-                    (false, false) => tile::<V, 1, 1>(w, v, distance, keys, width, out),
+                    (true, true) => tile::<V, S, M, N>(w, v, distance, keys, width, out),
+                    (true, false) => tile::<V, S, M, 1>(w, v, distance, keys, width, out),
+                    (false, true) => tile::<V, S, 1, N>(w, v, distance, keys, width, out),
+                    (false, false) => tile::<V, S, 1, 1>(w, v, distance, keys, width, out),
                 }
             }
             r += if full { M } else { 1 };
@@ -261,7 +316,7 @@ unsafe fn values<V: Vector, const M: usize, const N: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Vector, scores, values};
+    use super::{Kernels, Portable, Source, Vector, bf16, f16, scores, values};
     use std::arch::x86_64::*;
 
     #[derive(Clone, Copy)]
@@ -302,6 +357,48 @@ mod x86 {
                 let high = _mm512_extractf32x8_ps::<1>(self.0);
                 sum_eight(_mm256_add_ps(_mm512_castps512_ps256(self.0), high))
             }
+        }
+        #[inline(always)]
+        unsafe fn store_sums<const N: usize>(v: &[Self; N], to: *mut f32) {
+            // SAFETY: AVX-512F; the caller vouches for `N` elements.
+            unsafe {
+                if N != 4 {
+                    (0..N).for_each(|i| *to.add(i) = v[i].sum());
+                    return;
+                }
+                // The same additions as `sum`, four at a time.
+                let halves = |a: __m512, b: __m512| {
+                    let low = _mm512_shuffle_f32x4::<0x44>(a, b);
+                    _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xee>(a, b))
+                };
+                let (ab, cd) = (halves(v[0].0, v[1].0), halves(v[2].0, v[3].0));
+                let even = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+                let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0xdd>(ab, cd));
+                let two = _mm512_add_ps(four, _mm512_permute_ps::<0x4e>(four));
+                let one = _mm512_add_ps(two, _mm512_permute_ps::<0xb1>(two));
+                let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+                let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
+                _mm_storeu_ps(to, sums);
+            }
+        }
+    }
+
+    impl Source<Wide> for bf16 {
+        #[inline(always)]
+        unsafe fn read(from: *const bf16) -> Wide {
+            // SAFETY: AVX-512F; the caller vouches for sixteen elements.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                Wide(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
+        }
+    }
+
+    impl Source<Wide> for f16 {
+        #[inline(always)]
+        unsafe fn read(from: *const f16) -> Wide {
+            // SAFETY: AVX-512F; the caller vouches for sixteen elements.
+            Wide(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
         }
     }
 
@@ -350,6 +447,31 @@ mod x86 {
         }
     }
 
+    impl Source<Pair> for bf16 {
+        #[inline(always)]
+        unsafe fn read(from: *const bf16) -> Pair {
+            // SAFETY: AVX2; the caller vouches for sixteen elements.
+            unsafe {
+                let half = |i| {
+                    let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.add(i).cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+                };
+                Pair(half(0), half(8))
+            }
+        }
+    }
+
+    impl Source<Pair> for f16 {
+        #[inline(always)]
+        unsafe fn read(from: *const f16) -> Pair {
+            // SAFETY: F16C; the caller vouches for sixteen elements.
+            unsafe {
+                let half = |i| _mm256_cvtph_ps(_mm_loadu_si128(from.add(i).cast()));
+                Pair(half(0), half(8))
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn sum_eight(x: __m256) -> f32 {
         // SAFETY: AVX.
@@ -360,27 +482,65 @@ mod x86 {
         }
     }
 
-    macro_rules! kernel {
-        ($name:ident, $features:literal, $generic:ident::<$v:ty, $m:literal, $n:literal>) => {
-            /// # Safety
-            /// As the generic kernel; and the processor must have the level.
-            #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name(
-                a: *const f32,
-                rows: usize,
-                b: *const f32,
-                distance: isize,
-                keys: usize,
-                width: usize,
-                out: *mut f32,
-            ) {
-                // SAFETY: the caller's, passed on.
-                unsafe { $generic::<$v, $m, $n>(a, rows, b, distance, keys, width, out) }
-            }
+    macro_rules! kernels {
+        ($name:ident, $features:literal, $real:ty, $vector:ty, $source:ty, $m:literal, $n:literal) => {
+            pub(in super::super) const $name: Kernels<$real> = {
+                /// # Safety
+                /// As [`super::super::Kernel`] says; and the processor must have the level.
+                #[target_feature(enable = $features)]
+                unsafe fn dot(
+                    q: *const $real,
+                    rows: usize,
+                    k: *const u8,
+                    distance: isize,
+                    keys: usize,
+                    width: usize,
+                    out: *mut $real,
+                ) {
+                    // SAFETY: the caller's, passed on.
+                    unsafe {
+                        scores::<$vector, $source, $m, $n>(q, rows, k, distance, keys, width, out)
+                    }
+                }
+                /// # Safety
+                /// As above.
+                #[target_feature(enable = $features)]
+                unsafe fn weigh(
+                    weights: *const $real,
+                    rows: usize,
+                    v: *const u8,
+                    distance: isize,
+                    keys: usize,
+                    width: usize,
+                    out: *mut $real,
+                ) {
+                    // SAFETY: the caller's, passed on.
+                    unsafe {
+                        values::<$vector, $source, $m, $n>(weights, rows, v, distance, keys, width, out)
+                    }
+                }
+                Kernels { scores: dot, values: weigh }
+            };
         };
     }
-    kernel!(scores_512, "avx2,fma,avx512f,avx512dq,avx512vl", scores::<Wide, 4, 4>);
-    kernel!(values_512, "avx2,fma,avx512f,avx512dq,avx512vl", values::<Wide, 4, 4>);
-    kernel!(scores_256, "avx2,fma", scores::<Pair, 2, 2>);
-    kernel!(values_256, "avx2,fma", values::<Pair, 2, 2>);
+
+    pub(super) mod wide {
+        use super::*;
+        kernels!(F32, "avx2,fma,avx512f,avx512dq,avx512vl", f32, Wide, f32, 4, 4);
+        kernels!(BF16, "avx2,fma,avx512f,avx512dq,avx512vl", f32, Wide, bf16, 4, 4);
+        kernels!(F16, "avx2,fma,avx512f,avx512dq,avx512vl", f32, Wide, f16, 4, 4);
+    }
+
+    pub(super) mod pair {
+        use super::*;
+        kernels!(F32, "avx2,fma", f32, Pair, f32, 2, 2);
+        kernels!(BF16, "avx2,fma", f32, Pair, bf16, 2, 2);
+        kernels!(F16, "avx2,fma,f16c", f32, Pair, f16, 2, 2);
+    }
+
+    pub(super) mod double {
+        use super::*;
+        kernels!(WIDE, "avx2,avx512f,avx512dq,avx512vl", f64, Portable<f64>, f64, 2, 2);
+        kernels!(PAIR, "avx2", f64, Portable<f64>, f64, 2, 1);
+    }
 }

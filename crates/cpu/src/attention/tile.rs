@@ -1,7 +1,7 @@
 //! A tile of attention: some queries of the heads that share a key head, against a segment of keys.
 
 use super::{Attention, SEGMENT, State};
-use super::simd::Engine;
+use super::simd::{Engine, Kernels};
 use crate::dispatch;
 use crate::rows::{self, LANES, Real, at};
 use crate::softmax;
@@ -99,8 +99,9 @@ impl<'a, R: Engine> Tile<'a, R> {
         out
     }
 
-    /// Rows `start..start + count` of keys or values in the compute type, padded with zeros to `width`:
-    /// where they lie, if they need no conversion, or in `block`. Answers address and distance.
+    /// Rows `start..start + count` of keys or values, padded with zeros to `width`: where they lie,
+    /// if the kernels can read them there, or converted in `block`. Answers kernels for them, their
+    /// address and distance.
     fn block(
         &self,
         o: &Operand<'_>,
@@ -108,10 +109,18 @@ impl<'a, R: Engine> Tile<'a, R> {
         count: usize,
         width: usize,
         block: &mut [R],
-    ) -> (*const R, isize) {
+        convert: bool,
+    ) -> (Kernels<R>, *const u8, isize) {
         let depth = o.shape[3];
-        if o.dtype == R::DTYPE && depth == width && (o.strides[3] == 1 || depth == 1) {
-            return (row(o, self.batch, self.key_head, start).cast(), o.strides[2]);
+        if depth == width && o.strides[3] == 1 {
+            let there = row(o, self.batch, self.key_head, start);
+            if o.dtype == R::DTYPE {
+                return (self.job.kernels, there, o.strides[2]);
+            }
+            // Few rows use a key once or twice: converting it into memory first would not pay.
+            if let (false, true, Some(kernels)) = (convert, self.rows <= 8, self.job.converting) {
+                return (kernels, there, o.strides[2]);
+            }
         }
         for (i, part) in block.chunks_exact_mut(width.max(1)).take(count).enumerate() {
             let from = row(o, self.batch, self.key_head, start + i);
@@ -119,7 +128,7 @@ impl<'a, R: Engine> Tile<'a, R> {
             unsafe { rows::read(from, o.dtype, o.strides[3], &mut part[..depth]) };
             part[depth..].fill(R::ZERO);
         }
-        (block.as_ptr(), width as isize)
+        (self.job.kernels, block.as_ptr().cast(), width as isize)
     }
 
     /// Attention of the tile's queries `q` to one segment of keys, into `state`.
@@ -139,12 +148,13 @@ impl<'a, R: Engine> Tile<'a, R> {
         // scores = q · kᵀ, (rows, SEGMENT)
         for first in (start..end).step_by(BLOCK) {
             let count = BLOCK.min(end - first);
-            let (k, distance) = self.block(&job.k, first, count, self.width, &mut scratch.block);
+            let (kernels, k, distance) =
+                self.block(&job.k, first, count, self.width, &mut scratch.block, false);
             // SAFETY: `rows` rows of `width` queries, `count` rows of `width` keys, and columns
             // `first - base..` of the scores.
             unsafe {
                 let out = scores.as_mut_ptr().add(first - base);
-                (job.kernels.scores)(q.as_ptr(), self.rows, k, distance, count, self.width, out);
+                (kernels.scores)(q.as_ptr(), self.rows, k, distance, count, self.width, out);
             }
         }
 
@@ -184,20 +194,21 @@ impl<'a, R: Engine> Tile<'a, R> {
         for first in (start..end).step_by(BLOCK) {
             let count = BLOCK.min(end - first);
             let width = self.value_width;
-            let (v, distance) = self.block(&job.v, first, count, width, &mut scratch.block);
             let all = job.mask.is_none()
                 && self.common.start <= first
                 && first + count <= self.common.end;
+            let (kernels, v, distance) =
+                self.block(&job.v, first, count, width, &mut scratch.block, !all);
             let weights = &scores[first - base..];
-            // SAFETY: `count` rows of `width` values.
-            let clean = all || unsafe { all_finite(v, distance, count, width) };
+            // SAFETY: `count` rows of `width` values, of the compute type unless `all`.
+            let clean = all || unsafe { all_finite::<R>(v.cast(), distance, count, width) };
             // SAFETY: as above, `rows` rows of weights `SEGMENT` apart, and of the output.
             unsafe {
                 let (w, out) = (weights.as_ptr(), state.out.as_mut_ptr());
                 if clean {
-                    (job.kernels.values)(w, self.rows, v, distance, count, width, out);
+                    (kernels.values)(w, self.rows, v, distance, count, width, out);
                 } else {
-                    add_visible(w, self.rows, v, distance, count, width, out);
+                    add_visible(w, self.rows, v.cast(), distance, count, width, out);
                 }
             }
         }
