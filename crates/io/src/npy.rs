@@ -170,7 +170,7 @@ impl Npy {
             return Array::from_source(source, start, &self.header.shape[..], dtype);
         }
         let reversed: Vec<usize> = self.header.shape.iter().rev().copied().collect();
-        Array::from_source(source, start, &reversed[..], dtype).transpose_all()
+        Array::from_source(source, start, &reversed[..], dtype).t()
     }
 }
 
