@@ -30,7 +30,7 @@ refuse() { # why, pattern, files
 }
 
 refuse "invisible or direction-changing characters" \
-    '[\x{00AD}\x{061C}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{2069}\x{FEFF}]' \
+    '[\x{00AD}\x{061C}\x{180E}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2064}\x{2066}-\x{2069}\x{FEFF}]' \
     "${text[@]}"
 lookalike='[\x{0400}-\x{052F}ΑΒΕΖΗΙΚΜΝΟΡΤΥΧο]'
 refuse "Cyrillic or Greek letters inside Latin words" \

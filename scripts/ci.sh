@@ -19,7 +19,7 @@ step "text and links"
 scripts/check-text.sh
 
 step "lock file"
-cargo metadata --locked --format-version 1 >/dev/null
+cargo tree --workspace --locked >/dev/null
 
 step "format"
 cargo fmt --all --check
