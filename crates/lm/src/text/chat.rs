@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::{Result, TextError, clip};
+use super::jinja::Field;
 
 /// One message of a conversation.
 ///
@@ -41,23 +42,20 @@ impl Message {
         }
     }
 
-    pub(super) fn to_value(&self) -> Value {
-        let mut map = Map::with_capacity(2 + self.extra.len());
-        map.insert("role".into(), Value::String(self.role.clone()));
-        if let Some(content) = &self.content {
-            map.insert("content".into(), content.clone());
-        }
-        for (key, value) in &self.extra {
-            if !map.contains_key(key) {
-                map.insert(key.clone(), value.clone());
-            }
-        }
-        Value::Object(map)
+    /// The fields as a template sees them.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Field<'_>)> {
+        let content = self.content.as_ref().map(|content| ("content", Field::Json(content)));
+        let extra =
+            self.extra.iter().filter(|(key, _)| !matches!(key.as_str(), "role" | "content"));
+        [("role", Field::Text(&self.role))]
+            .into_iter()
+            .chain(content)
+            .chain(extra.map(|(key, value)| (key.as_str(), Field::Json(value))))
     }
 
     /// The text that a continuation goes on from: the content, or its last text part.
-    pub(super) fn last_text(value: &Value) -> Option<&str> {
-        match value.get("content")? {
+    pub(super) fn last_text(&self) -> Option<&str> {
+        match self.content.as_ref()? {
             Value::String(text) => Some(text),
             Value::Array(parts) => {
                 parts.iter().rev().find_map(|part| part.get("text").and_then(Value::as_str))

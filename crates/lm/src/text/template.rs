@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 
 use super::chat::{Chat, Message};
 use super::error::{Result, TextError, limit};
-use super::jinja::{Template, TemplateLimits};
+use super::jinja::{Quote, Template, TemplateLimits, Variables};
 use super::spec::json_text;
 use super::tokenizer::token_text;
 
@@ -265,39 +265,34 @@ impl ChatTemplate {
     pub fn render(&self, chat: &Chat) -> Result<Prompt> {
         chat.check()?;
         let named = self.choose(chat)?;
-        let mut variables = self.variables.clone();
-        let quote = |value: &mut Value| quote_all(value, named.other.as_ref(), 0);
-        for (name, value) in &chat.variables {
-            let mut value = value.clone();
-            quote(&mut value)?;
-            variables.insert(name.clone(), value);
-        }
-        let mut messages = Vec::with_capacity(chat.messages.len());
-        for message in &chat.messages {
-            let assistant = message.role == "assistant";
-            let mut value = message.to_value();
-            let search = if assistant { &named.assistant } else { &named.other };
-            quote_all(&mut value, search.as_ref(), 0)?;
-            messages.push(value);
-        }
-        let last = match chat.continue_final_message {
-            true => messages.last().and_then(Message::last_text).map(str::to_owned),
-            false => None,
+        let mut variables = Variables::new(self.limits);
+        let other: Quote<'_> = &|text| quote(text, named.other.as_ref());
+        let assistant: Quote<'_> = &|text| quote(text, named.assistant.as_ref());
+        let by_role = |message: &Message| match &*message.role {
+            "assistant" => assistant,
+            _ => other,
         };
-        variables.insert("messages".into(), Value::Array(messages));
-        for (name, value) in [("tools", &chat.tools), ("documents", &chat.documents)] {
-            let mut value = value.clone().unwrap_or(Value::Null);
-            quote(&mut value)?;
-            variables.insert(name.into(), value);
+        for (name, value) in &self.variables {
+            variables.set(name, value, &|_| None)?;
         }
-        variables.insert("add_generation_prompt".into(), chat.add_generation_prompt.into());
+        for (name, value) in &chat.variables {
+            variables.set(name, value, other)?;
+        }
+        let records = chat.messages.iter().map(|message| (message.fields(), by_role(message)));
+        variables.set_records("messages", records)?;
+        for (name, value) in [("tools", &chat.tools), ("documents", &chat.documents)] {
+            variables.set(name, value.as_ref().unwrap_or(&Value::Null), other)?;
+        }
+        let open = Value::Bool(chat.add_generation_prompt);
+        variables.set("add_generation_prompt", &open, other)?;
 
         let now = self.now.unwrap_or_else(SystemTime::now);
-        let (mut text, _) = named.template.render(&variables, now, self.limits)?;
+        let (mut text, _) = named.template.render(variables, now, self.limits)?;
         if chat.continue_final_message {
-            let last =
+            let last = chat.messages.last().and_then(|m| Some((m.last_text()?, by_role(m))));
+            let (last, quote) =
                 last.ok_or_else(|| TextError::Invalid("the last message has no text".into()))?;
-            cut_after(&mut text, &last)?;
+            cut_after(&mut text, &quote(last).unwrap_or_else(|| last.to_owned()))?;
         }
         Ok(unquote(text))
     }
@@ -334,39 +329,6 @@ fn looks_for(source: &str, text: &str) -> bool {
 const MARK: char = '\u{fdd0}';
 /// Makes a barrier of the mark before it.
 const BARRIER: char = '\u{fdd1}';
-
-/// Puts marks into every text of a value.
-fn quote_all(value: &mut Value, search: Option<&AhoCorasick>, depth: usize) -> Result<()> {
-    if depth > 100 {
-        return Err(TextError::Invalid("a message is nested too deeply".into()));
-    }
-    match value {
-        Value::String(text) => {
-            if let Some(quoted) = quote(text, search) {
-                *text = quoted;
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                quote_all(item, search, depth + 1)?;
-            }
-        }
-        Value::Object(map) => {
-            if map.keys().any(|key| quote(key, search).is_some()) {
-                let old = std::mem::take(map);
-                map.extend(old.into_iter().map(|(key, value)| {
-                    let quoted = quote(&key, search);
-                    (quoted.unwrap_or(key), value)
-                }));
-            }
-            for item in map.values_mut() {
-                quote_all(item, search, depth + 1)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
 
 /// A text with its marks, if it needs any.
 fn quote(text: &str, search: Option<&AhoCorasick>) -> Option<String> {

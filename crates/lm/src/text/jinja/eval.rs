@@ -799,8 +799,10 @@ impl<'a> Interpreter<'a> {
                 self.meter.list(out)
             }
             _ => {
-                if let Value::Str(text) = &value {
-                    self.meter.work(text.len())?;
+                if let (Value::Str(text), false) =
+                    (&value, matches!(name, "trim" | "safe" | "string"))
+                {
+                    self.meter.scan(text.len())?;
                 }
                 filters::run(name, &value, args, &self.meter)?
                     .ok_or_else(|| Fault::error(format!("no filter named '{name}'")))

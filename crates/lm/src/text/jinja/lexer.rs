@@ -34,6 +34,9 @@ const OPERATORS: [&str; 27] = [
     ">", "<", "=", ".", ":", "|", ",", ";", "!",
 ];
 
+/// The most tokens of a template; a token is 48 bytes, and the longest template has some 10,000.
+const MOST_TOKENS: usize = 1 << 16;
+
 pub(super) fn tokenize(source: &str) -> Result<Vec<Token>, Fault> {
     let mut source = source.replace("\r\n", "\n").replace('\r', "\n");
     if source.ends_with('\n') {
@@ -192,6 +195,9 @@ impl<'a> Lexer<'a> {
             let Some(first) = rest.chars().next() else {
                 return Err(self.fault("unexpected end of template"));
             };
+            if self.out.len() > MOST_TOKENS {
+                return Err(self.fault("the template is too long"));
+            }
             if open.is_empty() && self.close(end, trim) {
                 self.push(if kind == b'%' { Tok::BlockEnd } else { Tok::VariableEnd });
                 return Ok(());

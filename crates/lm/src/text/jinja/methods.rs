@@ -128,6 +128,9 @@ pub(super) fn items(value: &Value, meter: &Rc<Meter>) -> Result<Value, Fault> {
 
 fn str_method(this: &Str, name: &str, args: CallArgs, meter: &Rc<Meter>) -> Result<Value, Fault> {
     meter.work(this.len())?;
+    if !matches!(name, "startswith" | "endswith" | "find" | "index" | "strip" | "removeprefix") {
+        meter.scan(this.len())?;
+    }
     let this_text: &str = this;
     let all = |test: fn(char) -> bool| {
         Ok(Value::Bool(!this_text.is_empty() && this_text.chars().all(test)))

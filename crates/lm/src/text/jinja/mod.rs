@@ -91,7 +91,7 @@ pub(super) struct Template {
 }
 
 /// The longest template that is parsed. The longest published one is near 20 KiB.
-const MOST_SOURCE: usize = 1 << 20;
+const MOST_SOURCE: usize = 256 << 10;
 
 impl Template {
     pub(super) fn parse(source: &str) -> Result<Self, TextError> {
@@ -101,24 +101,78 @@ impl Template {
         Ok(Template { body })
     }
 
-    /// Renders with these variables.
+    /// Renders with variables.
     pub(super) fn render(
         &self,
-        variables: &serde_json::Map<String, serde_json::Value>,
+        variables: Variables,
         now: std::time::SystemTime,
         limits: TemplateLimits,
     ) -> Result<(String, Usage), TextError> {
-        let meter = Rc::new(value::Meter::new(limits));
-        let mut globals = Vec::with_capacity(variables.len());
-        for (name, value) in variables {
-            let value = value::from_json(value, &meter, 0).map_err(|f| f.into_error(0))?;
-            globals.push((name.as_str().into(), value));
-        }
+        let Variables { meter, globals } = variables;
         let mut interpreter = eval::Interpreter::new(Rc::clone(&meter), globals, now, limits);
         let text = interpreter.run(&self.body).map_err(|(line, fault)| fault.into_error(line))?;
         let usage = Usage { fuel: meter.used(), live_bytes: meter.peak() };
         Ok((text, usage))
     }
+}
+
+/// How texts are changed on their way into a template; `None` leaves a text as it is.
+pub(super) type Quote<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The variables of a rendering, charged to its meter from the start.
+pub(super) struct Variables {
+    meter: Rc<value::Meter>,
+    globals: Vec<(std::sync::Arc<str>, value::Value)>,
+}
+
+impl Variables {
+    pub(super) fn new(limits: TemplateLimits) -> Self {
+        Variables { meter: Rc::new(value::Meter::new(limits)), globals: Vec::new() }
+    }
+
+    /// Sets a variable to a JSON value.
+    pub(super) fn set(
+        &mut self,
+        name: &str,
+        value: &serde_json::Value,
+        quote: Quote<'_>,
+    ) -> Result<(), TextError> {
+        let value = value::from_json(value, &self.meter, quote, 0).map_err(|f| f.into_error(0))?;
+        self.globals.push((name.into(), value));
+        Ok(())
+    }
+
+    /// Sets a variable to a list of dictionaries, given by their fields.
+    pub(super) fn set_records<'r, R>(
+        &mut self,
+        name: &str,
+        records: impl Iterator<Item = (R, Quote<'r>)>,
+    ) -> Result<(), TextError>
+    where
+        R: Iterator<Item = (&'r str, Field<'r>)>,
+    {
+        let meter = &self.meter;
+        let record = |(fields, quote): (R, Quote<'r>)| {
+            let pair = |(key, field): (&str, Field<'_>)| {
+                let value = match field {
+                    Field::Text(text) => meter.str(quote(text).unwrap_or_else(|| text.into()))?,
+                    Field::Json(value) => value::from_json(value, meter, quote, 1)?,
+                };
+                let key = quote(key).unwrap_or_else(|| key.into());
+                Ok((meter.str(key)?, value))
+            };
+            meter.dict(fields.map(pair).collect::<Result<_, Fault>>()?)
+        };
+        let list = records.map(record).collect::<Result<_, _>>().and_then(|list| meter.list(list));
+        self.globals.push((name.into(), list.map_err(|fault| fault.into_error(0))?));
+        Ok(())
+    }
+}
+
+/// A field of a record.
+pub(super) enum Field<'a> {
+    Text(&'a str),
+    Json(&'a serde_json::Value),
 }
 
 /// What a rendering used.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::format::{float_repr, str_repr};
-use super::{Fault, TemplateLimits};
+use super::{Fault, Quote, TemplateLimits};
 
 /// The deepest nesting of lists and dictionaries.
 const DEEPEST: u32 = 100;
@@ -53,6 +53,11 @@ impl Meter {
     /// Work that goes over this many bytes.
     pub(super) fn work(&self, bytes: usize) -> Result<(), Fault> {
         self.steps(bytes as u64 / 64)
+    }
+
+    /// Work that looks at every character of so many bytes.
+    pub(super) fn scan(&self, bytes: usize) -> Result<(), Fault> {
+        self.steps(bytes as u64 / 8)
     }
 
     /// Asks whether a value of this size may be built.
@@ -578,6 +583,7 @@ pub(super) fn build_dict(pairs: Vec<(Value, Value)>, meter: &Rc<Meter>) -> Resul
 pub(super) fn from_json(
     value: &serde_json::Value,
     meter: &Rc<Meter>,
+    quote: Quote<'_>,
     depth: u32,
 ) -> Result<Value, Fault> {
     use serde_json::Value as Json;
@@ -595,18 +601,19 @@ pub(super) fn from_json(
         },
         Json::String(text) => {
             meter.fits(text.len())?;
-            meter.str(text.clone())?
+            meter.str(quote(text).unwrap_or_else(|| text.clone()))?
         }
         Json::Array(items) => {
             meter.fits(items.len() * size_of::<Value>())?;
-            let items = items.iter().map(|item| from_json(item, meter, depth + 1));
+            let items = items.iter().map(|item| from_json(item, meter, quote, depth + 1));
             meter.list(items.collect::<Result<_, _>>()?)?
         }
         Json::Object(items) => {
             meter.fits(items.len() * 2 * size_of::<Value>())?;
             let mut out = Vec::with_capacity(items.len());
             for (key, value) in items {
-                out.push((meter.str(key.clone())?, from_json(value, meter, depth + 1)?));
+                let key = quote(key).unwrap_or_else(|| key.clone());
+                out.push((meter.str(key)?, from_json(value, meter, quote, depth + 1)?));
             }
             // JSON objects have each key once.
             meter.dict(out)?
