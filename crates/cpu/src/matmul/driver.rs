@@ -33,6 +33,31 @@ pub(crate) trait Pack<T>: Sync {
 
     /// Whether neighbours along `k`, rather than neighbouring lanes, are neighbours in memory.
     fn runs_along_k(&self) -> bool;
+
+    /// The most lanes and rows of [`Pack::multiply`]; zero where there is no such kernel.
+    fn fused(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
+    /// What packing one panel of at most `fused().0` lanes and running the micro-kernel on it with
+    /// a panel of `rows <= fused().1` rows would do, in one go and to the same bits.
+    ///
+    /// # Safety
+    /// `a` holds `ks.len() * rows` elements; `c` has `rows` rows of `fused().0` elements at distance
+    /// `ldc`, initialised if `add`.
+    unsafe fn multiply(
+        &self,
+        _batch: usize,
+        _lanes: Range<usize>,
+        _ks: Range<usize>,
+        _rows: usize,
+        _a: *const T,
+        _c: *mut T,
+        _ldc: usize,
+        _add: bool,
+    ) {
+        unreachable!("no fused kernel")
+    }
 }
 
 /// Where a product goes.
@@ -84,6 +109,8 @@ struct Plan {
     task_cols: usize,
     /// Length of a block along `k`.
     kc: usize,
+    /// Whether tiles are computed by [`Pack::multiply`].
+    fused: bool,
 }
 
 impl<T: Compute> Product<'_, T> {
@@ -118,13 +145,26 @@ impl<T: Compute> Product<'_, T> {
         let up = |x: usize, to: usize| x.div_ceil(to) * to;
         if m <= kernel.mr {
             // Each weight is used m times only: panels live in L1, and streams are long.
+            let fused = self.b.fused();
+            if m <= fused.1 && kernel.nr == fused.0 {
+                let task_cols = up((GRAIN / k).clamp(1, n), kernel.nr);
+                let tile_cols = kernel.nr;
+                return Plan {
+                    block_rows: m,
+                    tile_rows: m,
+                    tile_cols,
+                    task_cols,
+                    kc: 2048,
+                    fused: true,
+                };
+            }
             let (tile_cols, kc) = if self.b.runs_along_k() {
                 (kernel.nr, kernel.kc / 2)
             } else {
                 (up(512, kernel.nr), kernel.kc / 4)
             };
             let task_cols = up((GRAIN * 2 / (m * k)).clamp(1, n), tile_cols);
-            return Plan { block_rows: m, tile_rows: m, tile_cols, task_cols, kc };
+            return Plan { block_rows: m, tile_rows: m, tile_cols, task_cols, kc, fused: false };
         }
         let block_rows = up((A_BLOCK / k).max(256).min(m), kernel.mr);
         let tile_cols = up(128, kernel.nr);
@@ -136,7 +176,7 @@ impl<T: Compute> Product<'_, T> {
         {
             tile_rows = up(tile_rows / 2, kernel.mr);
         }
-        Plan { block_rows, tile_rows, tile_cols, task_cols: tile_cols, kc: kernel.kc }
+        Plan { block_rows, tile_rows, tile_cols, task_cols: tile_cols, kc: kernel.kc, fused: false }
     }
 
     fn one(&self, kernel: &Kernel<T>, plan: &Plan, batch: usize, threads: bool) {
@@ -204,7 +244,7 @@ impl<T: Compute> Product<'_, T> {
         let (rows, cols) = (tile.rows.len(), tile.cols.len());
         let wide = cols.next_multiple_of(kernel.nr);
         let direct = self.c.direct(batch);
-        let panels = wide * plan.kc.min(self.k);
+        let panels = if plan.fused { 0 } else { wide * plan.kc.min(self.k) };
         let spare = kernel.mr * kernel.nr;
         let own = if direct.is_none() { rows * wide } else { 0 };
         with_scratch::<T, _>(panels + spare + own, |scratch| {
@@ -220,6 +260,37 @@ impl<T: Compute> Product<'_, T> {
             let mut k0 = 0;
             loop {
                 let kc = plan.kc.min(self.k - k0);
+                if plan.fused {
+                    let a = &packed[k0 * block_rows..][..rows * kc];
+                    let ks = k0..k0 + kc;
+                    let run = |c: *mut T, ldc: usize, add: bool| {
+                        // SAFETY: `a` is a whole panel; `c` has `nr` elements in each row.
+                        unsafe {
+                            let lanes = tile.cols.clone();
+                            self.b.multiply(
+                                batch,
+                                lanes,
+                                ks.clone(),
+                                rows,
+                                a.as_ptr(),
+                                c,
+                                ldc,
+                                add,
+                            );
+                        }
+                    };
+                    if cols == kernel.nr || direct.is_none() {
+                        run(c, ldc, k0 > 0);
+                    } else {
+                        // SAFETY: the tile has `rows` rows of `cols` elements.
+                        unsafe { edge(run, (rows, cols), c, ldc, k0 > 0, spare, kernel.nr) };
+                    }
+                    k0 += kc;
+                    if k0 >= self.k {
+                        break;
+                    }
+                    continue;
+                }
                 let b = &mut panels[..wide * kc];
                 self.b.pack(batch, tile.cols.clone(), k0..k0 + kc, kernel.nr, b);
                 for r in (0..rows).step_by(kernel.mr) {
@@ -235,7 +306,10 @@ impl<T: Compute> Product<'_, T> {
                             if width == kernel.nr || direct.is_none() {
                                 (kernel.run)(height, kc, a.as_ptr(), b.as_ptr(), c, ldc, k0 > 0);
                             } else {
-                                edge(kernel, height, width, kc, a, b, c, ldc, k0 > 0, spare);
+                                let run = |c: *mut T, ldc: usize, add: bool| {
+                                    (kernel.run)(height, kc, a.as_ptr(), b.as_ptr(), c, ldc, add);
+                                };
+                                edge(run, (height, width), c, ldc, k0 > 0, spare, kernel.nr);
                             }
                         }
                     }
@@ -269,34 +343,31 @@ struct Tile {
     cols: Range<usize>,
 }
 
-/// Runs a kernel on a spare tile, for a tile of `c` that is narrower than the kernel.
+/// Runs a kernel on a spare tile with row stride `nr`, for a tile of `c` narrower than the kernel.
 ///
 /// # Safety
-/// As for [`Kernel::run`], with `c` of `height` rows of `width` elements.
+/// `c` has `height` rows of `width` elements at distance `ldc`, initialised if `add`.
 unsafe fn edge<T: Compute>(
-    kernel: &Kernel<T>,
-    height: usize,
-    width: usize,
-    kc: usize,
-    a: &[T],
-    b: &[T],
+    run: impl FnOnce(*mut T, usize, bool),
+    (height, width): (usize, usize),
     c: *mut T,
     ldc: usize,
     add: bool,
     spare: &mut [T],
+    nr: usize,
 ) {
-    // SAFETY: `spare` holds `mr * nr` elements; the caller vouches for the rest.
+    // SAFETY: the caller vouches for the rows of `c`.
     unsafe {
         if add {
             for i in 0..height {
                 let row = std::slice::from_raw_parts(c.add(i * ldc), width);
-                spare[i * kernel.nr..][..width].copy_from_slice(row);
+                spare[i * nr..][..width].copy_from_slice(row);
             }
         }
-        (kernel.run)(height, kc, a.as_ptr(), b.as_ptr(), spare.as_mut_ptr(), kernel.nr, add);
+        run(spare.as_mut_ptr(), nr, add);
         for i in 0..height {
             let row = std::slice::from_raw_parts_mut(c.add(i * ldc), width);
-            row.copy_from_slice(&spare[i * kernel.nr..][..width]);
+            row.copy_from_slice(&spare[i * nr..][..width]);
         }
     }
 }

@@ -11,6 +11,8 @@ pub(crate) mod kernel;
 pub(crate) mod pack;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod turn;
 
 use crate::convert;
 use crate::strided::{Collapsed, collapse};

@@ -1,6 +1,9 @@
 //! Operands in memory as panels for the micro-kernels, whatever their strides and dtype.
 
 use super::driver::Pack;
+#[cfg(target_arch = "x86_64")]
+use super::turn;
+use crate::isa::{Isa, isa};
 use crate::strided::{Collapsed, offset_of};
 use half::{bf16, f16};
 use lazul_ir::DType;
@@ -50,6 +53,23 @@ impl Dense {
         self.ptr.wrapping_offset(offset * self.dtype.size() as isize)
     }
 
+    /// Whether rows run along `k`.
+    fn along_k(&self) -> bool {
+        self.k.unsigned_abs() < self.lane.unsigned_abs()
+    }
+
+    /// A block of lanes that run along `k`.
+    #[cfg(target_arch = "x86_64")]
+    fn block(&self, batch: usize, lanes: Range<usize>, ks: Range<usize>) -> turn::Block {
+        turn::Block {
+            src: self.at(batch, lanes.start, ks.start),
+            dtype: self.dtype,
+            stride: self.lane * self.dtype.size() as isize,
+            lanes: lanes.len(),
+            k: ks.len(),
+        }
+    }
+
     /// Packs elements of type `S` through `convert`.
     ///
     /// # Safety
@@ -57,10 +77,7 @@ impl Dense {
     #[inline(always)]
     unsafe fn convert<S: Copy, T: Copy + Default>(
         &self,
-        batch: usize,
-        lanes: Range<usize>,
-        ks: Range<usize>,
-        width: usize,
+        (batch, lanes, ks, width): (usize, Range<usize>, Range<usize>, usize),
         dst: &mut [T],
         convert: impl Fn(S) -> T,
     ) {
@@ -98,8 +115,19 @@ impl Dense {
     }
 }
 
+/// Packs by [`Dense::convert`], from each dtype that is computed in `$t`.
+macro_rules! convert_from {
+    ($self:ident, $t:ty, $block:expr, $dst:expr, $($dtype:ident: $s:ty => $convert:expr),+ $(,)?) => {
+        match $self.dtype {
+            // SAFETY: the driver asks for blocks inside the operand.
+            $(DType::$dtype => unsafe { $self.convert::<$s, $t>($block, $dst, $convert) },)+
+            other => unreachable!("{other} is not computed in {}", stringify!($t)),
+        }
+    };
+}
+
 macro_rules! pack_for {
-    ($t:ty, $($dtype:ident: $s:ty => $convert:expr),+ $(,)?) => {
+    ($t:ty, $($from:tt)+) => {
         impl Pack<$t> for Dense {
             fn pack(
                 &self,
@@ -109,23 +137,16 @@ macro_rules! pack_for {
                 width: usize,
                 dst: &mut [$t],
             ) {
-                match self.dtype {
-                    // SAFETY: the driver asks for blocks inside the operand.
-                    $(DType::$dtype => unsafe {
-                        self.convert::<$s, $t>(batch, lanes, ks, width, dst, $convert)
-                    },)+
-                    other => unreachable!("{other} is not computed in {}", stringify!($t)),
-                }
+                convert_from!(self, $t, (batch, lanes, ks, width), dst, $($from)+)
             }
 
             fn runs_along_k(&self) -> bool {
-                self.k.unsigned_abs() < self.lane.unsigned_abs()
+                self.along_k()
             }
         }
     };
 }
 
-pack_for!(f32, F32: f32 => |x| x, F16: f16 => |x| x.to_f32(), BF16: bf16 => |x| x.to_f32());
 pack_for!(f64, F64: f64 => |x| x);
 pack_for!(
     i32,
@@ -138,6 +159,55 @@ pack_for!(
     I32: i32 => |x| x,
 );
 pack_for!(i64, U64: u64 => |x| x as i64, I64: i64 => |x| x);
+
+impl Pack<f32> for Dense {
+    fn pack(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        width: usize,
+        dst: &mut [f32],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if isa() == Isa::Avx512 && self.k == 1 {
+            // SAFETY: the block lies inside the operand; the level has AVX-512.
+            return unsafe { turn::pack(&self.block(batch, lanes, ks), width, dst) };
+        }
+        convert_from!(
+            self, f32, (batch, lanes, ks, width), dst,
+            F32: f32 => |x| x,
+            F16: f16 => |x| x.to_f32(),
+            BF16: bf16 => |x| x.to_f32(),
+        )
+    }
+
+    fn runs_along_k(&self) -> bool {
+        self.along_k()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn fused(&self) -> (usize, usize) {
+        if isa() == Isa::Avx512 && self.k == 1 { (64, 4) } else { (0, 0) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn multiply(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        rows: usize,
+        a: *const f32,
+        c: *mut f32,
+        ldc: usize,
+        add: bool,
+    ) {
+        // SAFETY: the block lies inside the operand; the level has AVX-512, or else `fused` says no;
+        // the rest is the caller's contract.
+        unsafe { turn::multiply(&self.block(batch, lanes, ks), rows, a, c, ldc, add) }
+    }
+}
 
 /// Which operand of a complex product a [`Complex`] is.
 #[derive(Clone, Copy, PartialEq)]

@@ -7,6 +7,8 @@
 //! is `scale * code + bias` in f32, whatever the dtypes.
 
 mod codes;
+#[cfg(target_arch = "x86_64")]
+mod decode;
 mod pack;
 #[cfg(test)]
 mod tests;

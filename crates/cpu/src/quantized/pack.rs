@@ -1,7 +1,10 @@
 //! Panels of a quantized matrix for the micro-kernels, dequantized while they are packed.
 
 use super::codes;
+#[cfg(target_arch = "x86_64")]
+use super::decode;
 use crate::convert;
+use crate::isa::{Isa, isa};
 use crate::matmul::driver::{Pack, with_scratch};
 use crate::matmul::kernel::Compute;
 use crate::matmul::pack::Dense;
@@ -19,6 +22,37 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Whether the kernels of [`decode`] apply.
+    #[cfg(target_arch = "x86_64")]
+    fn turns(&self) -> bool {
+        self.transpose && isa() == Isa::Avx512
+    }
+
+    /// A block of stored rows, and their scales and biases as panels.
+    #[cfg(target_arch = "x86_64")]
+    fn block(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        width: usize,
+        scales: &mut [f32],
+        biases: &mut [f32],
+    ) -> decode::Block {
+        let (bits, group) = (self.q.bits as usize, self.q.group_size as usize);
+        let groups = ks.start / group..ks.end / group;
+        self.scales.pack(batch, lanes.clone(), groups.clone(), width, scales);
+        self.biases.pack(batch, lanes.clone(), groups, width, biases);
+        decode::Block {
+            codes: self.codes.at(batch, lanes.start, ks.start * bits / 32),
+            stride: self.codes.lane * 4,
+            bits: self.q.bits,
+            group,
+            lanes: lanes.len(),
+            k: ks.len(),
+        }
+    }
+
     /// Elements `range` of a stored row, dequantized. `range` need not begin with a group.
     fn row(&self, batch: usize, row: usize, range: Range<usize>, out: &mut [f32]) {
         let (bits, group) = (self.q.bits as usize, self.q.group_size as usize);
@@ -61,6 +95,16 @@ impl Pack<f32> for Weights {
         if ks.is_empty() {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if self.turns() && width % 16 == 0 {
+            let len = ks.len() / self.q.group_size as usize * lanes.len().next_multiple_of(width);
+            return with_scratch::<f32, _>(2 * len, |scratch| {
+                let (s, b) = scratch.split_at_mut(len);
+                let block = self.block(batch, lanes, ks, width, s, b);
+                // SAFETY: the block lies inside the operand; the level has AVX-512.
+                unsafe { decode::pack(&block, s, b, width, dst) }
+            });
+        }
         let size = width * ks.len();
         if self.transpose {
             with_scratch::<f32, _>(ks.len(), |line| {
@@ -92,5 +136,32 @@ impl Pack<f32> for Weights {
 
     fn runs_along_k(&self) -> bool {
         self.transpose
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn fused(&self) -> (usize, usize) {
+        if self.turns() { (64, 4) } else { (0, 0) }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn multiply(
+        &self,
+        batch: usize,
+        lanes: Range<usize>,
+        ks: Range<usize>,
+        rows: usize,
+        a: *const f32,
+        c: *mut f32,
+        ldc: usize,
+        add: bool,
+    ) {
+        let len = ks.len() / self.q.group_size as usize * 64;
+        with_scratch::<f32, _>(2 * len, |scratch| {
+            let (s, b) = scratch.split_at_mut(len);
+            let block = self.block(batch, lanes, ks, 64, s, b);
+            // SAFETY: the block lies inside the operand; the level has AVX-512, or else `fused`
+            // says no; the rest is the caller's contract.
+            unsafe { decode::multiply(&block, s.as_ptr(), b.as_ptr(), rows, a, c, ldc, add) }
+        });
     }
 }
