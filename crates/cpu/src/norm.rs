@@ -94,15 +94,21 @@ fn layer_norm_in<R: Real>(
     let (weight, bias) = (Param::<R>::new(weight), Param::<R>::new(bias));
     each_row::<R>(job, |x| {
         let mean = R::from_f64(sum(x).to_f64() / x.len() as f64);
-        add(x, -mean);
-        let variance = sum_squares(x).to_f64() / x.len() as f64;
+        let variance = sum_squares_from(x, mean).to_f64() / x.len() as f64;
         let factor = R::from_f64(1.0 / (variance + eps.to_f64()).sqrt());
-        match &weight {
-            Some(w) => scale_by(x, factor, w.get()),
-            None => crate::softmax::scale(x, factor),
-        }
-        if let Some(b) = &bias {
-            add_each(x, b.get());
+        match (&weight, &bias) {
+            (Some(w), Some(b)) => affine(x, mean, factor, w.get(), b.get()),
+            (Some(w), None) => {
+                add(x, -mean);
+                scale_by(x, factor, w.get());
+            }
+            (None, bias) => {
+                add(x, -mean);
+                crate::softmax::scale(x, factor);
+                if let Some(b) = bias {
+                    add_each(x, b.get());
+                }
+            }
         }
     });
 }
@@ -140,6 +146,20 @@ fn sum<R: Real>(x: &[R]) -> R {
 dispatch! {
 fn sum_squares<R: Real>(x: &[R]) -> R {
     lanes_sum(x, |v| v * v)
+}
+}
+
+dispatch! {
+fn sum_squares_from<R: Real>(x: &[R], mean: R) -> R {
+    lanes_sum(x, |v| (v - mean) * (v - mean))
+}
+}
+
+dispatch! {
+fn affine<R: Real>(x: &mut [R], mean: R, factor: R, weight: &[R], bias: &[R]) {
+    for ((v, &w), &b) in x.iter_mut().zip(weight).zip(bias) {
+        *v = (*v - mean) * factor * w + b;
+    }
 }
 }
 

@@ -1,9 +1,9 @@
 //! Gather and scatter along one axis, every other coordinate staying what it is.
 
 use super::scatter::{Update, by_update, keep_exact};
-use super::{Faults, by_size, resolve, row_major, runs};
+use super::{Faults, by_size, read_run, resolve, row_major, runs};
 use crate::pool::{parallel, parallel_ranges};
-use crate::rows::{Shared, apart, at, read_int};
+use crate::rows::{Shared, apart, at};
 use crate::strided::{collapse, offset_of};
 use lazul_ir::{Job, OpError, ScatterOp, Target};
 use smallvec::SmallVec;
@@ -24,24 +24,24 @@ fn gather_in<T: Copy>(axis: usize, job: &Job<'_>, out: &Target<'_>) -> Result<()
     let c = collapse(index.shape, &[&others, index.strides]);
     let inner = c.shape.len() - 1;
     let (src_step, index_step) = (c.strides[0][inner], c.strides[1][inner]);
-    let width = index.dtype.size() as isize;
     let faults = Faults::default();
     let (src, index) = (&src, &index);
     parallel_ranges(index.size(), 1 << 14, |start, end| {
+        let mut values = [0i64; STEPS];
         runs::<2>(&c, start, end, |linear, [base, first], length| {
-            for i in 0..length {
-                // SAFETY: element `linear + i` of the index operand.
-                let value = unsafe {
-                    let offset = first + i as isize * index_step;
-                    read_int(index.ptr.offset(offset * width), index.dtype)
-                };
-                let Some(p) = resolve(value, size) else {
-                    return faults.add(linear + i, value, axis, size);
-                };
-                let offset = base + i as isize * src_step + p as isize * stride;
-                // SAFETY: the position was checked; the output's element is this chunk's.
-                unsafe {
-                    *at(out, linear + i).cast::<T>() = *src.ptr.cast::<T>().offset(offset);
+            for done in (0..length).step_by(STEPS) {
+                let values = &mut values[..STEPS.min(length - done)];
+                // SAFETY: elements `linear + done..` of the index operand.
+                unsafe { read_run(index, first + done as isize * index_step, index_step, values) };
+                let to = at(out, linear + done).cast::<T>();
+                let from = src.ptr.cast::<T>().wrapping_offset(base + done as isize * src_step);
+                for (i, &value) in values.iter().enumerate() {
+                    let Some(p) = resolve(value, size) else {
+                        return faults.add(linear + done + i, value, axis, size);
+                    };
+                    let offset = i as isize * src_step + p as isize * stride;
+                    // SAFETY: the position was checked; the output's element is this chunk's.
+                    unsafe { *to.add(i) = *from.offset(offset) };
                 }
             }
         });
@@ -49,6 +49,8 @@ fn gather_in<T: Copy>(axis: usize, job: &Job<'_>, out: &Target<'_>) -> Result<()
     faults.result(job.name())
 }
 
+/// Indices read at once.
+const STEPS: usize = 256;
 /// Lines handled together, so that neighbours in memory are read together.
 const LINES: usize = 32;
 
@@ -74,7 +76,6 @@ fn scatter_in<T: Update>(op: ScatterOp, axis: usize, job: &Job<'_>) -> Result<()
     }
     let inner: usize = index.shape[axis + 1..].iter().product();
     let (index_step, update_step, out_step) = (index.strides[axis], updates.strides[axis], to[axis]);
-    let width = index.dtype.size() as isize;
     // Few long lines are cut by destination, so that no two chunks write the same place.
     let ranges = if lines < 8 && steps >= 1 << 14 { 8 } else { 1 };
     let range = size.div_ceil(ranges).max(1);
@@ -89,21 +90,26 @@ fn scatter_in<T: Update>(op: ScatterOp, axis: usize, job: &Job<'_>) -> Result<()
         let offsets: SmallVec<[[isize; 3]; LINES]> = (first..lines.min(first + grain))
             .map(|l| std::array::from_fn(|o| offset_of(l, &shape, &strides[o])))
             .collect();
-        let place = |line: usize, step: usize| {
+        let nth = |line: usize, step: usize| {
             let line = first + line;
             (line / inner * steps + step) * inner + line % inner
         };
-        let resolved = |line: usize, step: usize| {
-            // SAFETY: an element of the index operand.
-            let value = unsafe {
-                let offset = offsets[line][0] + step as isize * index_step;
-                read_int(index.ptr.offset(offset * width), index.dtype)
-            };
-            let p = resolve(value, size);
-            if p.is_none() {
-                faults.add(place(line, step), value, axis, size);
+        // Calls `f(position, step)` for each step of a line whose destination is this chunk's.
+        let each = |line: usize, first: usize, last: usize, f: &mut dyn FnMut(usize, usize)| {
+            let mut values = [0i64; STEPS];
+            let values = &mut values[..last - first];
+            // SAFETY: elements of the index operand.
+            unsafe {
+                let start = offsets[line][0] + first as isize * index_step;
+                read_run(index, start, index_step, values);
             }
-            p.filter(|&p| low <= p && p < high)
+            for (i, &value) in values.iter().enumerate() {
+                match resolve(value, size) {
+                    Some(p) if low <= p && p < high => f(p, first + i),
+                    Some(_) => {}
+                    None => faults.add(nth(line, first + i), value, axis, size),
+                }
+            }
         };
         // SAFETY: an element of the updates.
         let update = |line: usize, step: usize| unsafe {
@@ -114,14 +120,15 @@ fn scatter_in<T: Update>(op: ScatterOp, axis: usize, job: &Job<'_>) -> Result<()
         let place = |line: usize, p: usize| unsafe {
             target.get().offset(offsets[line][2] + p as isize * out_step)
         };
+        let blocks = || (0..steps).step_by(STEPS).map(|s| (s, steps.min(s + STEPS)));
         if !keep_exact::<T>(op) {
-            for step in 0..steps {
+            for (from, to) in blocks() {
                 for line in 0..offsets.len() {
-                    if let Some(p) = resolved(line, step) {
+                    each(line, from, to, &mut |p, step| {
                         let to = place(line, p);
                         // SAFETY: `place` answers with valid addresses.
                         unsafe { *to = T::apply(op, *to, update(line, step)) };
-                    }
+                    });
                 }
             }
             return;
@@ -129,7 +136,9 @@ fn scatter_in<T: Update>(op: ScatterOp, axis: usize, job: &Job<'_>) -> Result<()
         let mut order: Vec<(usize, usize)> = Vec::with_capacity(steps);
         for line in 0..offsets.len() {
             order.clear();
-            order.extend((0..steps).filter_map(|s| resolved(line, s).map(|p| (p, s))));
+            for (from, to) in blocks() {
+                each(line, from, to, &mut |p, step| order.push((p, step)));
+            }
             order.sort_unstable();
             for group in order.chunk_by(|a, b| a.0 == b.0) {
                 let to = place(line, group[0].0);

@@ -107,31 +107,40 @@ fn runs<const N: usize>(
 /// # Safety
 /// The operand's memory must be live and hold that many; `c` must be its collapsed layout.
 unsafe fn read_indices(operand: &Operand<'_>, c: &Collapsed, start: usize, dst: &mut [i64]) {
-    let (dtype, size) = (operand.dtype, operand.dtype.size() as isize);
     let step = c.strides[0][c.shape.len() - 1];
     runs::<1>(c, start, start + dst.len(), |linear, [at], length| {
-        let part = &mut dst[linear - start..][..length];
-        macro_rules! read {
-            ($t:ty) => {
-                for (i, d) in part.iter_mut().enumerate() {
-                    // SAFETY: the caller vouches for the element.
-                    *d = unsafe { *operand.ptr.cast::<$t>().offset(at + i as isize * step) } as i64;
-                }
-            };
-        }
-        match dtype {
-            DType::I32 => read!(i32),
-            DType::U32 => read!(u32),
-            DType::I64 => read!(i64),
-            _ => {
-                for (i, d) in part.iter_mut().enumerate() {
-                    let offset = (at + i as isize * step) * size;
-                    // SAFETY: as above.
-                    *d = unsafe { read_int(operand.ptr.offset(offset), dtype) };
-                }
+        // SAFETY: the caller vouches for the elements.
+        unsafe { read_run(operand, at, step, &mut dst[linear - start..][..length]) };
+    });
+}
+
+/// Reads the indices at positions `first`, `first + step`, ….
+///
+/// # Safety
+/// They must be elements of a live operand.
+#[inline]
+unsafe fn read_run(operand: &Operand<'_>, first: isize, step: isize, dst: &mut [i64]) {
+    macro_rules! read {
+        ($t:ty) => {{
+            let from = operand.ptr.cast::<$t>().wrapping_offset(first);
+            for (i, d) in dst.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the element.
+                *d = unsafe { *from.offset(i as isize * step) } as i64;
+            }
+        }};
+    }
+    match operand.dtype {
+        DType::I32 => read!(i32),
+        DType::U32 => read!(u32),
+        DType::I64 => read!(i64),
+        dtype => {
+            for (i, d) in dst.iter_mut().enumerate() {
+                let offset = (first + i as isize * step) * dtype.size() as isize;
+                // SAFETY: as above.
+                *d = unsafe { read_int(operand.ptr.offset(offset), dtype) };
             }
         }
-    });
+    }
 }
 
 /// Picks the unsigned integer type of an element size and runs the block with `$t` as it.

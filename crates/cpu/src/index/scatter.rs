@@ -2,9 +2,8 @@
 //!
 //! Updates to one place are applied in row-major order of the updates, whatever the number of threads.
 //! Two ways keep threads apart. Slices of some length are grouped: index tuples are sorted by
-//! destination, and groups, whose destinations are disjoint, run in parallel. Single elements are
-//! cut by destination: each chunk owns a range of positions and looks through all tuples for those
-//! that fall in it. Sums and products of f16 and bf16 are always grouped, taken in f32 and rounded
+//! destination, and groups, whose destinations are disjoint, run in parallel. Single elements
+//! are dealt to ranges of the output, each of which is one chunk's. Sums and products of f16 and bf16 are always grouped, taken in f32 and rounded
 //! once a destination.
 
 use super::gather::{Indices, others};
@@ -122,6 +121,9 @@ pub(crate) fn scatter(op: ScatterOp, axes: &Axes, job: &Job<'_>) -> Result<(), O
     by_update!(op, job.outputs[0].dtype, T => scatter_in::<T>(op, axes, job))
 }
 
+/// Ranges of the output that single elements are dealt to.
+const BUCKETS: usize = 64;
+
 /// What all chunks share.
 struct Scatter<'a, T> {
     op: ScatterOp,
@@ -185,23 +187,56 @@ impl<T: Update> Scatter<'_, T> {
         self.updates.wrapping_offset(offset)
     }
 
-    /// Each chunk applies the updates whose position is in its range of the output.
+    /// Tuples are dealt to buckets, each a range of the output, in order; buckets run in parallel.
     fn by_range(&self, total: usize) {
-        let range = total.div_ceil(8) as isize;
-        parallel(8, |i| {
-            let (low, high) = (i as isize * range, (i as isize + 1) * range);
-            for (tuple, &position) in self.positions.iter().enumerate() {
-                if low <= position && position < high {
-                    let update = self.update(tuple);
-                    if self.size == 1 {
-                        // SAFETY: a checked position, in this chunk's range.
-                        unsafe {
-                            let to = self.out.get().offset(position);
-                            *to = T::apply(self.op, *to, *update);
-                        }
-                    } else {
-                        self.slice(position, update, 0, self.size);
+        let count = self.positions.len();
+        let shift = (total.div_ceil(BUCKETS)).next_power_of_two().trailing_zeros();
+        let bucket = |position: isize| position as usize >> shift;
+        let chunks = count.div_ceil(1 << 16);
+        let part = |c: usize| (c << 16, count.min((c + 1) << 16));
+        let mut starts = vec![[0usize; BUCKETS]; chunks];
+        let counts = Shared::new(starts.as_mut_ptr());
+        parallel(chunks, |c| {
+            // SAFETY: this chunk's counts.
+            let counts = unsafe { &mut *counts.get().add(c) };
+            let (first, last) = part(c);
+            self.positions[first..last].iter().for_each(|&p| counts[bucket(p)] += 1);
+        });
+        let mut next = 0;
+        let mut bounds = [0usize; BUCKETS + 1];
+        for b in 0..BUCKETS {
+            for chunk in starts.iter_mut() {
+                (chunk[b], next) = (next, next + chunk[b]);
+            }
+            bounds[b + 1] = next;
+        }
+        let mut dealt: Vec<(isize, usize)> = Vec::with_capacity(count);
+        let (places, tuples) = (Shared::new(starts.as_mut_ptr()), Shared::new(dealt.as_mut_ptr()));
+        parallel(chunks, |c| {
+            // SAFETY: this chunk's places, which are disjoint from those of other chunks.
+            unsafe {
+                let places = &mut *places.get().add(c);
+                let (first, last) = part(c);
+                for (i, &p) in self.positions[first..last].iter().enumerate() {
+                    let place = &mut places[bucket(p)];
+                    tuples.get().add(*place).write((p, first + i));
+                    *place += 1;
+                }
+            }
+        });
+        // SAFETY: every tuple was dealt to one place.
+        unsafe { dealt.set_len(count) };
+        parallel(BUCKETS, |b| {
+            for &(position, tuple) in &dealt[bounds[b]..bounds[b + 1]] {
+                let update = self.update(tuple);
+                if self.size == 1 {
+                    // SAFETY: a checked position, in this chunk's range.
+                    unsafe {
+                        let to = self.out.get().offset(position);
+                        *to = T::apply(self.op, *to, *update);
                     }
+                } else {
+                    self.slice(position, update, 0, self.size);
                 }
             }
         });
