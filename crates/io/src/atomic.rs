@@ -136,6 +136,16 @@ impl AtomicFolder {
     pub(crate) fn finish(mut self) -> Result<()> {
         let mut run = || {
             sync_folder(&self.temporary.path)?;
+            #[cfg(target_os = "linux")]
+            if self.replace {
+                use rustix::fs::{CWD, RenameFlags, renameat_with};
+                let (new, place) = (&self.temporary.path, &self.destination);
+                // One step where the file system can: the name is never free. What was there is now
+                // the temporary, and goes with it.
+                if renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE).is_ok() {
+                    return sync_folder(parent(&self.destination));
+                }
+            }
             let mut old = None;
             if self.replace && fs::symlink_metadata(&self.destination).is_ok() {
                 let path = neighbour(&self.destination)?;

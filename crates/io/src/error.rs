@@ -72,7 +72,7 @@ struct Inner {
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// A typed error: kind, file, place and message. See the [module](self) for what it promises.
+/// A typed error: kind, file, place and message, at most 1 KiB and safe to print.
 ///
 /// ```
 /// use lazul_io::{ErrorKind, SafeTensors};

@@ -116,7 +116,7 @@ impl ModelFolder {
         &self.root
     }
 
-    /// `config.json`, an object. Numbers that JSON lacks are tagged; see [`json`](crate::json).
+    /// `config.json`, an object. Numbers that JSON lacks are tagged; see the module [`json`].
     pub fn config(&self) -> &Value {
         &self.config
     }

@@ -1,6 +1,6 @@
 //! The one strict JSON reader, and the writer that Python's `json` agrees with.
 //!
-//! Configurations, indexes and the safetensors header are all read by [`Parser`], a pull parser:
+//! Configurations, indexes and the safetensors header are all read by one pull parser:
 //! at most [`MAX_DEPTH`] levels (so the stack is safe), no repeated keys, no trailing bytes,
 //! integers that are exactly integers, valid UTF-8 and Unicode, and errors with the path of the
 //! value they are about.

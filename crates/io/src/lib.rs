@@ -41,15 +41,15 @@
 mod atomic;
 mod bounded;
 mod error;
-mod folder;
+pub mod folder;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod json;
-mod npy;
-mod npz;
-mod root;
-mod safetensors;
-mod shards;
+pub mod npy;
+pub mod npz;
+pub mod root;
+pub mod safetensors;
+pub mod shards;
 mod size;
 mod source;
 mod zip;

@@ -462,7 +462,7 @@ fn members(all: &mut Table) {
         all.bad_zip(43, name, &[Malformed], zip(&[named]));
     }
     let named = x.clone().both(|h| (h.name, h.flags) = ("é.npy".as_bytes().to_vec(), 0));
-    all.bad_zip(43, "UTF-8 not flagged", &[Malformed], zip(&[named.clone()]));
+    all.bad_zip(43, "UTF-8 not flagged", &[Malformed], zip(std::slice::from_ref(&named)));
     all.good_zip(43, "UTF-8 flagged", zip(&[named.both(|h| h.flags = 1 << 11)]), &DATA);
     let second = [&0x7075u16.to_le_bytes()[..], &[6, 0, 1, 0, 0, 0, 0, b'y']].concat();
     all.bad_zip(
