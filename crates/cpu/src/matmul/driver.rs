@@ -34,22 +34,23 @@ pub(crate) trait Pack<T>: Sync {
     /// Whether neighbours along `k`, rather than neighbouring lanes, are neighbours in memory.
     fn runs_along_k(&self) -> bool;
 
-    /// The most lanes and rows of [`Pack::multiply`]; zero where there is no such kernel.
-    fn fused(&self) -> (usize, usize) {
-        (0, 0)
+    /// The most rows that [`Pack::multiply`] takes; zero where there is no such kernel.
+    fn fused(&self) -> usize {
+        0
     }
 
-    /// What packing one panel of at most `fused().0` lanes and running the micro-kernel on it with
-    /// a panel of `rows <= fused().1` rows would do, in one go and to the same bits.
+    /// What packing one panel of at most `width` lanes (32 or 64) and running the micro-kernel on it
+    /// with a panel of `rows <= fused()` rows would do, in one go and to the same bits.
     ///
     /// # Safety
-    /// `a` holds `ks.len() * rows` elements; `c` has `rows` rows of `fused().0` elements at distance
+    /// `a` holds `ks.len() * rows` elements; `c` has `rows` rows of `width` elements at distance
     /// `ldc`, initialised if `add`.
     unsafe fn multiply(
         &self,
         _batch: usize,
         _lanes: Range<usize>,
         _ks: Range<usize>,
+        _width: usize,
         _rows: usize,
         _a: *const T,
         _c: *mut T,
@@ -145,8 +146,7 @@ impl<T: Compute> Product<'_, T> {
         let up = |x: usize, to: usize| x.div_ceil(to) * to;
         if m <= kernel.mr {
             // Each weight is used m times only: panels live in L1, and streams are long.
-            let fused = self.b.fused();
-            if m <= fused.1 && kernel.nr == fused.0 {
+            if m <= self.b.fused() {
                 let task_cols = up((GRAIN / k).clamp(1, n), kernel.nr);
                 let tile_cols = kernel.nr;
                 return Plan {
@@ -271,6 +271,7 @@ impl<T: Compute> Product<'_, T> {
                                 batch,
                                 lanes,
                                 ks.clone(),
+                                kernel.nr,
                                 rows,
                                 a.as_ptr(),
                                 c,

@@ -162,11 +162,10 @@ unsafe fn portable<T: Compute, const M: usize, const N: usize>(
             }
         }
         for p in 0..k {
-            let x = a.add(p * M).cast::<[T; M]>().read_unaligned();
-            let y = b.add(p * N).cast::<[T; N]>().read_unaligned();
+            let (x, y) = (a.add(p * M), b.add(p * N));
             for i in 0..M {
                 for j in 0..N {
-                    acc[i][j] = T::mul_add(x[i], y[j], acc[i][j]);
+                    acc[i][j] = T::mul_add(*x.add(i), *y.add(j), acc[i][j]);
                 }
             }
         }
@@ -191,13 +190,13 @@ mod x86 {
     by_rows!(f32_6x16: f32, 1 | 2 | 3 | 4 | 5 | 6, M => f32_256::<M, 2>);
     by_rows!(f64_12x16: f64, 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12, M => f64_512::<M, 2>);
     by_rows!(f64_6x8: f64, 1 | 2 | 3 | 4 | 5 | 6, M => f64_256::<M, 2>);
-    by_rows!(i32_8x32: i32, 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8, M => int_512::<i32, M, 32>);
-    by_rows!(i32_4x16: i32, 1 | 2 | 3 | 4, M => int_256::<i32, M, 16>);
-    by_rows!(i64_8x16: i64, 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8, M => int_512::<i64, M, 16>);
+    by_rows!(i32_8x32: i32, 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8, M => i32_512::<M, 2>);
+    by_rows!(i32_4x16: i32, 1 | 2 | 3 | 4, M => i32_256::<M, 2>);
+    by_rows!(i64_8x16: i64, 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8, M => i64_512::<M, 2>);
     by_rows!(i64_4x8: i64, 1 | 2 | 3 | 4, M => int_256::<i64, M, 8>);
 
     /// A kernel of `M` rows by `V` vectors.
-    macro_rules! float_kernel {
+    macro_rules! vector_kernel {
         ($name:ident: $t:ty, $features:literal, $lanes:literal, $zero:ident, $load:ident, $set1:ident, $fma:ident, $store:ident) => {
             /// # Safety
             /// As for [`super::Run`], with `M` rows and `V` vectors of columns.
@@ -245,25 +244,71 @@ mod x86 {
         };
     }
 
-    float_kernel!(f32_512: f32, "avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
-    float_kernel!(f64_512: f64, "avx512f", 8, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_storeu_pd);
-    float_kernel!(f32_256: f32, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
-    float_kernel!(f64_256: f64, "avx2,fma", 4, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_storeu_pd);
+    vector_kernel!(f32_512: f32, "avx512f", 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+    vector_kernel!(f64_512: f64, "avx512f", 8, _mm512_setzero_pd, _mm512_loadu_pd, _mm512_set1_pd, _mm512_fmadd_pd, _mm512_storeu_pd);
+    vector_kernel!(f32_256: f32, "avx2,fma", 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+    vector_kernel!(f64_256: f64, "avx2,fma", 4, _mm256_setzero_pd, _mm256_loadu_pd, _mm256_set1_pd, _mm256_fmadd_pd, _mm256_storeu_pd);
 
-    /// # Safety
-    /// As for [`portable`].
-    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-    unsafe fn int_512<T: Compute, const M: usize, const N: usize>(
-        k: usize,
-        a: *const T,
-        b: *const T,
-        c: *mut T,
-        ldc: usize,
-        add: bool,
-    ) {
-        // SAFETY: the caller's contract is this function's.
-        unsafe { portable::<T, M, N>(k, a, b, c, ldc, add) }
+    /// Loads, stores, and `a * b + c` of integer vectors under the names of the float ones.
+    macro_rules! int_vectors {
+        ($t:ty, $v:ty, $features:literal, $load:ident = $loadu:ident, $store:ident = $storeu:ident, $madd:ident = $mul:ident, $add:ident) => {
+            /// # Safety
+            /// A vector must be readable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn $load(p: *const $t) -> $v {
+                // SAFETY: the caller's contract.
+                unsafe { $loadu(p.cast()) }
+            }
+
+            /// # Safety
+            /// A vector must be writable.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn $store(p: *mut $t, v: $v) {
+                // SAFETY: the caller's contract.
+                unsafe { $storeu(p.cast(), v) }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn $madd(a: $v, b: $v, c: $v) -> $v {
+                $add($mul(a, b), c)
+            }
+        };
     }
+
+    int_vectors!(
+        i32,
+        __m512i,
+        "avx512f",
+        load_i32 = _mm512_loadu_si512,
+        store_i32 = _mm512_storeu_si512,
+        madd_i32 = _mm512_mullo_epi32,
+        _mm512_add_epi32
+    );
+    int_vectors!(
+        i64,
+        __m512i,
+        "avx512f,avx512dq",
+        load_i64 = _mm512_loadu_si512,
+        store_i64 = _mm512_storeu_si512,
+        madd_i64 = _mm512_mullo_epi64,
+        _mm512_add_epi64
+    );
+    int_vectors!(
+        i32,
+        __m256i,
+        "avx2",
+        load_half_i32 = _mm256_loadu_si256,
+        store_half_i32 = _mm256_storeu_si256,
+        madd_half_i32 = _mm256_mullo_epi32,
+        _mm256_add_epi32
+    );
+
+    vector_kernel!(i32_512: i32, "avx512f", 16, _mm512_setzero_si512, load_i32, _mm512_set1_epi32, madd_i32, store_i32);
+    vector_kernel!(i64_512: i64, "avx512f,avx512dq", 8, _mm512_setzero_si512, load_i64, _mm512_set1_epi64, madd_i64, store_i64);
+    vector_kernel!(i32_256: i32, "avx2", 8, _mm256_setzero_si256, load_half_i32, _mm256_set1_epi32, madd_half_i32, store_half_i32);
 
     /// # Safety
     /// As for [`portable`].

@@ -1,8 +1,9 @@
 //! Operands in memory as panels for the micro-kernels, whatever their strides and dtype.
 
-use super::driver::Pack;
+use super::driver::{Pack, with_scratch};
 #[cfg(target_arch = "x86_64")]
 use super::turn;
+use crate::convert::load_f32;
 use crate::isa::{Isa, isa};
 use crate::strided::{Collapsed, offset_of};
 use half::{bf16, f16};
@@ -174,6 +175,28 @@ impl Pack<f32> for Dense {
             // SAFETY: the block lies inside the operand; the level has AVX-512.
             return unsafe { turn::pack(&self.block(batch, lanes, ks), width, dst) };
         }
+        if self.lane == 1 {
+            // Whole rows, converted once, then dealt to the panels.
+            let filled = lanes.len();
+            return with_scratch::<f32, _>(filled.next_multiple_of(width), |line| {
+                line[filled..].fill(0.0);
+                for (p, k) in ks.clone().enumerate() {
+                    let src = self.at(batch, lanes.start, k);
+                    // SAFETY: the block lies inside the operand, and `lane` says it is contiguous.
+                    unsafe { load_f32(src, self.dtype, &mut line[..filled]) };
+                    for (j, part) in line.chunks_exact(width).enumerate() {
+                        dst[(j * ks.len() + p) * width..][..width].copy_from_slice(part);
+                    }
+                }
+            });
+        }
+        if self.k == 1 {
+            return pack_lines(lanes.len(), ks.len(), width, dst, |lane, line| {
+                let src = self.at(batch, lanes.start + lane, ks.start);
+                // SAFETY: the block lies inside the operand, and `k` says it is contiguous.
+                unsafe { load_f32(src, self.dtype, line) };
+            });
+        }
         convert_from!(
             self, f32, (batch, lanes, ks, width), dst,
             F32: f32 => |x| x,
@@ -187,8 +210,8 @@ impl Pack<f32> for Dense {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn fused(&self) -> (usize, usize) {
-        if isa() == Isa::Avx512 && self.k == 1 { (64, 4) } else { (0, 0) }
+    fn fused(&self) -> usize {
+        if isa() == Isa::Avx512 && self.k == 1 { 12 } else { 0 }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -197,6 +220,7 @@ impl Pack<f32> for Dense {
         batch: usize,
         lanes: Range<usize>,
         ks: Range<usize>,
+        width: usize,
         rows: usize,
         a: *const f32,
         c: *mut f32,
@@ -205,7 +229,80 @@ impl Pack<f32> for Dense {
     ) {
         // SAFETY: the block lies inside the operand; the level has AVX-512, or else `fused` says no;
         // the rest is the caller's contract.
-        unsafe { turn::multiply(&self.block(batch, lanes, ks), rows, a, c, ldc, add) }
+        unsafe { turn::multiply(&self.block(batch, lanes, ks), width, rows, a, c, ldc, add) }
+    }
+}
+
+/// Packs lanes that come as lines along `k`: `fill(lane, line)` writes one.
+pub(crate) fn pack_lines(
+    lanes: usize,
+    k: usize,
+    width: usize,
+    dst: &mut [f32],
+    fill: impl Fn(usize, &mut [f32]),
+) {
+    if k == 0 {
+        return;
+    }
+    with_scratch::<f32, _>(8 * k, |lines| {
+        for first in (0..lanes.next_multiple_of(width)).step_by(width) {
+            let panel = &mut dst[first * k..][..width * k];
+            for column in (0..width).step_by(8) {
+                let count = (width - column).min(8);
+                for (i, line) in lines.chunks_exact_mut(k).take(count).enumerate() {
+                    let lane = first + column + i;
+                    if lane < lanes { fill(lane, line) } else { line.fill(0.0) }
+                }
+                let mut done = 0;
+                #[cfg(target_arch = "x86_64")]
+                if count == 8 && isa() >= Isa::Avx2 {
+                    done = k / 8 * 8;
+                    // SAFETY: the level has AVX2.
+                    unsafe { transpose_8(lines, k, done, width, &mut panel[column..]) };
+                }
+                for p in done..k {
+                    for i in 0..count {
+                        panel[p * width + column + i] = lines[i * k + p];
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Writes column `p` of 8 lines of length `k` to row `p` of `dst`, for `p < count`, a multiple of 8.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn transpose_8(lines: &[f32], k: usize, count: usize, width: usize, dst: &mut [f32]) {
+    use std::arch::x86_64::*;
+    assert!(lines.len() >= 8 * k && count <= k && count % 8 == 0);
+    assert!(count == 0 || dst.len() >= (count - 1) * width + 8);
+    for p in (0..count).step_by(8) {
+        let mut r = [_mm256_setzero_ps(); 8];
+        for i in 0..8 {
+            // SAFETY: `p + 8 <= k` elements of line `i`.
+            r[i] = unsafe { _mm256_loadu_ps(lines.as_ptr().add(i * k + p)) };
+        }
+        let mut t = r;
+        for i in 0..4 {
+            t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            r[4 * i] = _mm256_shuffle_ps::<0x44>(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm256_shuffle_ps::<0xee>(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm256_shuffle_ps::<0x44>(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm256_shuffle_ps::<0xee>(t[4 * i + 1], t[4 * i + 3]);
+        }
+        for i in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(r[i], r[4 + i]);
+            let high = _mm256_permute2f128_ps::<0x31>(r[i], r[4 + i]);
+            // SAFETY: rows `p + i` and `p + 4 + i` of `dst` have 8 elements.
+            unsafe {
+                _mm256_storeu_ps(dst.as_mut_ptr().add((p + i) * width), low);
+                _mm256_storeu_ps(dst.as_mut_ptr().add((p + 4 + i) * width), high);
+            }
+        }
     }
 }
 
@@ -241,24 +338,32 @@ impl Pack<f32> for Complex {
         width: usize,
         dst: &mut [f32],
     ) {
-        for (i, d) in dst.iter_mut().enumerate() {
-            let (panel, rest) = (i / (width * ks.len()), i % (width * ks.len()));
-            let lane = lanes.start + panel * width + rest % width;
-            let k = ks.start + rest / width;
-            *d = 0.0;
-            if lane < lanes.end {
-                let (lane, imaginary_lane) = match self.side {
+        let filled = lanes.len();
+        for first in (0..filled.next_multiple_of(width)).step_by(width) {
+            let panel = &mut dst[first * ks.len()..][..width * ks.len()];
+            for j in 0..width {
+                if first + j >= filled {
+                    panel.chunks_exact_mut(width).for_each(|row| row[j] = 0.0);
+                    continue;
+                }
+                let lane = lanes.start + first + j;
+                let (lane, imaginary) = match self.side {
                     Side::Left => (lane / 2, lane % 2 == 1),
                     Side::Right => (lane, false),
                 };
-                let part = self.dense.at(batch, lane, k / 2).cast::<f32>();
-                // SAFETY: the driver asks for lines inside the operand, whose elements are pairs.
-                let (re, im) = unsafe { (*part, *part.add(1)) };
-                *d = match (self.side, imaginary_lane, k % 2) {
-                    (Side::Left, false, 0) | (Side::Left, true, 1) | (Side::Right, _, 0) => re,
-                    (Side::Left, false, _) => -im,
-                    _ => im,
-                };
+                let line = self.dense.at(batch, lane, 0);
+                let step = self.dense.k * self.dense.dtype.size() as isize;
+                for (p, row) in panel.chunks_exact_mut(width).enumerate() {
+                    let k = ks.start + p;
+                    let part = line.wrapping_offset((k / 2) as isize * step).cast::<f32>();
+                    // SAFETY: the driver asks for lines inside the operand, whose elements are pairs.
+                    let (re, im) = unsafe { (*part, *part.add(1)) };
+                    row[j] = match (self.side, imaginary, k % 2) {
+                        (Side::Left, false, 0) | (Side::Left, true, 1) | (Side::Right, _, 0) => re,
+                        (Side::Left, false, _) => -im,
+                        _ => im,
+                    };
+                }
             }
         }
     }

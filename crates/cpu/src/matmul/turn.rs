@@ -198,11 +198,14 @@ unsafe fn pack_words<W: Words>(block: &Block, width: usize, dst: *mut f32) {
                 let rows = lanes.saturating_sub(first + j).min(16);
                 let mask = ((1u32 << (width - j).min(16)) - 1) as __mmask16;
                 let src = src.wrapping_offset((first + j) as isize * stride);
+                let next = src.wrapping_offset(16 * stride);
+                let mut prefetch = Prefetch::new(next, stride, k * 4 / W::PER_WORD);
                 for p in (0..k).step_by(line) {
                     let count = line.min(k - p);
                     let bytes = count * 4 / W::PER_WORD;
                     let at = src.wrapping_add(p * 4 / W::PER_WORD);
                     turn(at, stride, rows, bytes, words.as_mut_ptr(), 1);
+                    (0..16).for_each(|_| prefetch.line());
                     let dst = panel.add(p * width + j);
                     if count == line && mask == u16::MAX {
                         for i in 0..line {
@@ -221,29 +224,32 @@ unsafe fn pack_words<W: Words>(block: &Block, width: usize, dst: *mut f32) {
     }
 }
 
-/// `c = a · b`, or `c += a · b` if `add`, for up to 64 lanes and `rows <= 4`; `a` is a panel
-/// `[k][rows]`, and `c` has `rows` rows of 64 elements at distance `ldc`.
+/// `c = a · b`, or `c += a · b` if `add`, for up to `width` lanes and `rows <= 12`; `a` is a panel
+/// `[k][rows]`, and `c` has `rows` rows of `width` elements (a multiple of 16) at distance `ldc`.
 ///
 /// # Safety
 /// The block must be readable, `a` and `c` of that extent, and the processor must have AVX-512 BW.
 pub(crate) unsafe fn multiply(
     block: &Block,
+    width: usize,
     rows: usize,
     a: *const f32,
     c: *mut f32,
     ldc: usize,
     add: bool,
 ) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        match rows {
-            1 => by_words!(block.dtype, multiply_words<1>(block, a, c, ldc, add)),
-            2 => by_words!(block.dtype, multiply_words<2>(block, a, c, ldc, add)),
-            3 => by_words!(block.dtype, multiply_words<3>(block, a, c, ldc, add)),
-            4 => by_words!(block.dtype, multiply_words<4>(block, a, c, ldc, add)),
-            _ => unreachable!("{rows} rows"),
-        }
+    macro_rules! by_rows {
+        ($($rows:literal)+) => {
+            match rows {
+                $($rows => {
+                    by_words!(block.dtype, multiply_words<$rows>(block, width, a, c, ldc, add))
+                })+
+                _ => unreachable!("{rows} rows"),
+            }
+        };
     }
+    // SAFETY: the caller's contract.
+    unsafe { by_rows!(1 2 3 4 5 6 7 8 9 10 11 12) }
 }
 
 /// # Safety
@@ -251,6 +257,7 @@ pub(crate) unsafe fn multiply(
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn multiply_words<W: Words, const M: usize>(
     block: &Block,
+    width: usize,
     a: *const f32,
     c: *mut f32,
     ldc: usize,
@@ -259,7 +266,7 @@ unsafe fn multiply_words<W: Words, const M: usize>(
     let Block { src, stride, lanes, k, .. } = *block;
     let line = 16 * W::PER_WORD;
     let mut words = [_mm512_setzero_si512(); 16];
-    for first in (0..64).step_by(16) {
+    for first in (0..width).step_by(16) {
         // SAFETY: the caller vouches for operands and target.
         unsafe {
             let rows = lanes.saturating_sub(first).min(16);

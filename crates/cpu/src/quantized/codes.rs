@@ -72,7 +72,24 @@ pub(super) fn unpack(bits: u32, words: &[u32], start: usize, out: &mut [f32]) {
     by_bits!(bits, unpack_bits(words, start, out))
 }
 
+/// [`unpack_any`] compiled for the level in use.
 fn unpack_bits<const BITS: usize>(words: &[u32], start: usize, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2")]
+        fn avx2<const BITS: usize>(words: &[u32], start: usize, out: &mut [f32]) {
+            unpack_any::<BITS>(words, start, out);
+        }
+        if crate::isa::isa() >= crate::isa::Isa::Avx2 {
+            // SAFETY: the level has AVX2.
+            return unsafe { avx2::<BITS>(words, start, out) };
+        }
+    }
+    unpack_any::<BITS>(words, start, out);
+}
+
+#[inline(always)]
+fn unpack_any<const BITS: usize>(words: &[u32], start: usize, out: &mut [f32]) {
     let mut done = 0;
     while done < out.len() {
         let (chunk, first) = ((start + done) / 32, (start + done) % 32);

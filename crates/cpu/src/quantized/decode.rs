@@ -182,9 +182,9 @@ unsafe fn pack_bits<const BITS: usize>(
     }
 }
 
-/// `c = a · w`, or `c += a · w` if `add`, for up to 64 lanes of weights and `rows <= 4`; `a` is a
-/// panel `[k][rows]`, `scales` and `biases` are panels `[groups][64]`, and `c` has `rows` rows of 64
-/// elements at distance `ldc`.
+/// `c = a · w`, or `c += a · w` if `add`, for up to `width` lanes of weights and `rows <= 8`; `a` is
+/// a panel `[k][rows]`, `scales` and `biases` are panels `[groups][width]`, and `c` has `rows` rows
+/// of `width` elements (a multiple of 32) at distance `ldc`.
 ///
 /// # Safety
 /// The block must be readable, the rest of that extent, and the processor must have AVX-512 BW.
@@ -192,6 +192,7 @@ pub(super) unsafe fn multiply(
     block: &Block,
     scales: *const f32,
     biases: *const f32,
+    width: usize,
     rows: usize,
     a: *const f32,
     c: *mut f32,
@@ -200,38 +201,36 @@ pub(super) unsafe fn multiply(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        match rows {
-            1 => by_bits!(block.bits, multiply_1(block, scales, biases, a, c, ldc, add)),
-            2 => by_bits!(block.bits, multiply_2(block, scales, biases, a, c, ldc, add)),
-            3 => by_bits!(block.bits, multiply_3(block, scales, biases, a, c, ldc, add)),
-            4 => by_bits!(block.bits, multiply_4(block, scales, biases, a, c, ldc, add)),
-            _ => unreachable!("{rows} rows"),
-        }
+        by_bits!(block.bits, multiply_rows(block, scales, biases, width, rows, a, c, ldc, add))
     }
 }
 
-macro_rules! multiply_rows {
-    ($name:ident, $rows:literal) => {
-        /// # Safety
-        /// As for [`multiply`].
-        unsafe fn $name<const BITS: usize>(
-            block: &Block,
-            scales: *const f32,
-            biases: *const f32,
-            a: *const f32,
-            c: *mut f32,
-            ldc: usize,
-            add: bool,
-        ) {
-            // SAFETY: the caller's contract.
-            unsafe { multiply_bits::<BITS, $rows>(block, scales, biases, a, c, ldc, add) }
-        }
-    };
+/// # Safety
+/// As for [`multiply`].
+unsafe fn multiply_rows<const BITS: usize>(
+    block: &Block,
+    scales: *const f32,
+    biases: *const f32,
+    width: usize,
+    rows: usize,
+    a: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+) {
+    macro_rules! by_rows {
+        ($($rows:literal)+) => {
+            match rows {
+                $($rows => {
+                    multiply_bits::<BITS, $rows>(block, scales, biases, width, a, c, ldc, add)
+                })+
+                _ => unreachable!("{rows} rows"),
+            }
+        };
+    }
+    // SAFETY: the caller's contract.
+    unsafe { by_rows!(1 2 3 4 5 6 7 8) }
 }
-multiply_rows!(multiply_1, 1);
-multiply_rows!(multiply_2, 2);
-multiply_rows!(multiply_3, 3);
-multiply_rows!(multiply_4, 4);
 
 /// # Safety
 /// As for [`multiply`], with `M` rows.
@@ -240,6 +239,7 @@ unsafe fn multiply_bits<const BITS: usize, const M: usize>(
     block: &Block,
     scales: *const f32,
     biases: *const f32,
+    width: usize,
     a: *const f32,
     c: *mut f32,
     ldc: usize,
@@ -250,7 +250,7 @@ unsafe fn multiply_bits<const BITS: usize, const M: usize>(
     let Block { codes, stride, group, lanes, k, .. } = *block;
     let tables = Tables::new(BITS);
     let mut words = [[_mm512_setzero_si512(); WORDS]; V];
-    for lane in (0..64).step_by(16 * V) {
+    for lane in (0..width).step_by(16 * V) {
         let src = codes.wrapping_offset(lane as isize * stride);
         let next = src.wrapping_offset((16 * V) as isize * stride);
         let mut prefetch = Prefetch::new(next, stride, k * BITS / 8);
@@ -278,7 +278,7 @@ unsafe fn multiply_bits<const BITS: usize, const M: usize>(
                     for _ in 0..BITS * V {
                         prefetch.line();
                     }
-                    let at = (p + chunk) / group * 64 + lane;
+                    let at = (p + chunk) / group * width + lane;
                     let mut s = [_mm512_setzero_ps(); V];
                     let mut b = [_mm512_setzero_ps(); V];
                     for v in 0..V {

@@ -7,7 +7,7 @@ use crate::convert;
 use crate::isa::{Isa, isa};
 use crate::matmul::driver::{Pack, with_scratch};
 use crate::matmul::kernel::Compute;
-use crate::matmul::pack::Dense;
+use crate::matmul::pack::{Dense, pack_lines};
 use lazul_ir::Quantization;
 use std::ops::Range;
 
@@ -105,23 +105,12 @@ impl Pack<f32> for Weights {
                 unsafe { decode::pack(&block, s, b, width, dst) }
             });
         }
-        let size = width * ks.len();
         if self.transpose {
-            with_scratch::<f32, _>(ks.len(), |line| {
-                for (i, lane) in lanes.clone().enumerate() {
-                    self.row(batch, lane, ks.clone(), line);
-                    let panel = &mut dst[i / width * size..][..size];
-                    for (p, &x) in line.iter().enumerate() {
-                        panel[p * width + i % width] = x;
-                    }
-                }
+            pack_lines(lanes.len(), ks.len(), width, dst, |lane, line| {
+                self.row(batch, lanes.start + lane, ks.clone(), line);
             });
-            let filled = lanes.len() % width;
-            if filled > 0 {
-                let panel = &mut dst[lanes.len() / width * size..][..size];
-                panel.chunks_exact_mut(width).for_each(|row| row[filled..].fill(0.0));
-            }
         } else {
+            let size = width * ks.len();
             with_scratch::<f32, _>(lanes.len().next_multiple_of(width), |line| {
                 line[lanes.len()..].fill(0.0);
                 for (i, k) in ks.clone().enumerate() {
@@ -139,8 +128,8 @@ impl Pack<f32> for Weights {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn fused(&self) -> (usize, usize) {
-        if self.turns() { (64, 4) } else { (0, 0) }
+    fn fused(&self) -> usize {
+        if self.turns() { 8 } else { 0 }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -149,19 +138,20 @@ impl Pack<f32> for Weights {
         batch: usize,
         lanes: Range<usize>,
         ks: Range<usize>,
+        width: usize,
         rows: usize,
         a: *const f32,
         c: *mut f32,
         ldc: usize,
         add: bool,
     ) {
-        let len = ks.len() / self.q.group_size as usize * 64;
+        let len = ks.len() / self.q.group_size as usize * width;
         with_scratch::<f32, _>(2 * len, |scratch| {
             let (s, b) = scratch.split_at_mut(len);
-            let block = self.block(batch, lanes, ks, 64, s, b);
+            let block = self.block(batch, lanes, ks, width, s, b);
             // SAFETY: the block lies inside the operand; the level has AVX-512, or else `fused`
             // says no; the rest is the caller's contract.
-            unsafe { decode::multiply(&block, s.as_ptr(), b.as_ptr(), rows, a, c, ldc, add) }
+            unsafe { decode::multiply(&block, s.as_ptr(), b.as_ptr(), width, rows, a, c, ldc, add) }
         });
     }
 }
