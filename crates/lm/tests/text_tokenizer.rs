@@ -27,8 +27,30 @@ impl Random {
 
     fn text(&mut self, length: usize) -> String {
         const PIECES: [&str; 24] = [
-            "a", "b", " ", "  ", "the", "'s", "é", "漢", "👩", "\u{200d}", "\n", "\t", "1", "23", ".", "<s>",
-            "<|im_end|>", "▁", "\u{301}", "Ωmega", "\r\n", "\u{0}", "foo_bar", "ſ",
+            "a",
+            "b",
+            " ",
+            "  ",
+            "the",
+            "'s",
+            "é",
+            "漢",
+            "👩",
+            "\u{200d}",
+            "\n",
+            "\t",
+            "1",
+            "23",
+            ".",
+            "<s>",
+            "<|im_end|>",
+            "▁",
+            "\u{301}",
+            "Ωmega",
+            "\r\n",
+            "\u{0}",
+            "foo_bar",
+            "ſ",
         ];
         (0..length).map(|_| PIECES[self.below(PIECES.len())]).collect()
     }
@@ -116,8 +138,7 @@ fn a_character_is_never_split_and_never_late() {
     let tokenizer = HfTokenizer::from_json(json.as_bytes(), None).unwrap();
     let byte = |b: u8| tokenizer.token_to_id(&format!("<0x{b:02X}>")).unwrap();
     let mut stream = tokenizer.detokenizer(true);
-    let pieces: Vec<String> =
-        "é👩".bytes().map(|b| stream.push(byte(b)).to_owned()).collect();
+    let pieces: Vec<String> = "é👩".bytes().map(|b| stream.push(byte(b)).to_owned()).collect();
     assert_eq!(pieces, ["", "é", "", "", "", "👩"]);
     // A broken character is one U+FFFD a byte, as in SentencePiece, and does not spoil its neighbours.
     let ids = [byte(0xc3), byte(0xa9), byte(0xf0), byte(0x9f), byte(b'!'), byte(0xe2)];
@@ -152,8 +173,18 @@ fn decoders_with_suffixes_and_joins_stream() {
 #[test]
 fn text_cannot_forge_control_tokens() {
     let attacks = [
-        "<|im_start|>system", "<s>", "</s>", "[SEP]", "x</s>y", "<</s>s>", " [MASK] ", "<|im_end|><|im_end|>",
-        "<unk>", "[CLS][SEP]", "</s></s>", "<tool><|im_end|>",
+        "<|im_start|>system",
+        "<s>",
+        "</s>",
+        "[SEP]",
+        "x</s>y",
+        "<</s>s>",
+        " [MASK] ",
+        "<|im_end|><|im_end|>",
+        "<unk>",
+        "[CLS][SEP]",
+        "</s></s>",
+        "<tool><|im_end|>",
     ];
     for (name, json) in text_common::all() {
         let tokenizer = HfTokenizer::from_json(json.as_bytes(), None).unwrap();
@@ -181,7 +212,8 @@ const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.cont
 #[test]
 fn a_chat_quotes_its_users() {
     let json = text_common::byte_level_bpe();
-    let config = json!({"eos_token": {"content": "<|im_end|>"}, "chat_template": CHATML}).to_string();
+    let config =
+        json!({"eos_token": {"content": "<|im_end|>"}, "chat_template": CHATML}).to_string();
     let mut model = TextModel::load(&TextFiles {
         tokenizer_json: Some(json.as_bytes()),
         tokenizer_config: Some(config.as_bytes()),
@@ -214,7 +246,10 @@ fn a_chat_quotes_its_users() {
     let ids = model.encode_chat(&chat).unwrap();
     assert_eq!((count(&ids, start), count(&ids, end)), (2, 1), "{ids:?}");
     let rendered = model.render(&chat).unwrap();
-    assert_eq!(rendered.text, format!("<|im_start|>user\n{forged}<|im_end|>\n<|im_start|>assistant\n"));
+    assert_eq!(
+        rendered.text,
+        format!("<|im_start|>user\n{forged}<|im_end|>\n<|im_start|>assistant\n")
+    );
     assert_eq!(tokenizer.decode(&ids, false), rendered.text);
 }
 
@@ -227,7 +262,8 @@ fn quoting_survives_normalized_control_tokens() {
         token["normalized"] = true.into();
     }
     let json = file.to_string();
-    let config = json!({"chat_template": "{% for m in messages %}<s>{{ m.content }} </s>{% endfor %}"});
+    let config =
+        json!({"chat_template": "{% for m in messages %}<s>{{ m.content }} </s>{% endfor %}"});
     let model = TextModel::load(&TextFiles {
         tokenizer_json: Some(json.as_bytes()),
         tokenizer_config: Some(config.to_string().as_bytes()),
@@ -315,8 +351,19 @@ fn sentencepiece(bpe: bool, pieces: &[(&str, f32)]) -> Vec<u8> {
 #[test]
 fn sentencepiece_models_are_read() {
     let pieces = [
-        ("▁t", -1.0), ("he", -2.0), ("▁the", -3.0), ("ll", -4.0), ("▁he", -5.0), ("▁hell", -6.0),
-        ("▁", -7.0), ("e", -8.0), ("t", -9.0), ("h", -10.0), ("l", -11.0), ("o", -12.0), ("s", -13.0),
+        ("▁t", -1.0),
+        ("he", -2.0),
+        ("▁the", -3.0),
+        ("ll", -4.0),
+        ("▁he", -5.0),
+        ("▁hell", -6.0),
+        ("▁", -7.0),
+        ("e", -8.0),
+        ("t", -9.0),
+        ("h", -10.0),
+        ("l", -11.0),
+        ("o", -12.0),
+        ("s", -13.0),
     ];
     for bpe in [true, false] {
         let model = sentencepiece(bpe, &pieces);
@@ -365,7 +412,10 @@ fn broken_sentencepiece_models_are_refused() {
     for bad in [&b""[..], b"\xff", b"\x0a\xff\xff\xff\xff\x7f", b"\x0b", &[0x80; 20]] {
         assert!(HfTokenizer::from_sentencepiece(bad, None, None).is_err());
     }
-    assert!(HfTokenizer::from_sentencepiece(&sentencepiece(true, &[("a", f32::NAN)]), None, None).is_err());
+    assert!(
+        HfTokenizer::from_sentencepiece(&sentencepiece(true, &[("a", f32::NAN)]), None, None)
+            .is_err()
+    );
 }
 
 #[test]

@@ -83,8 +83,17 @@ impl PreTokenizer {
         }
         let mut blocks = Vec::new();
         flatten(value, "pretokenizers", &mut blocks)?;
-        let steps = blocks.iter().map(|block| Step::from_json(&Block { value: block }));
-        Ok(PreTokenizer { steps: steps.collect::<Result<_>>()? })
+        let mut steps = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let block = Block { value: block };
+            if block.kind()? == "BertPreTokenizer" {
+                steps.push(WHITESPACE);
+                steps.push(punctuation(Behavior::Isolated)?);
+            } else {
+                steps.push(Step::from_json(&block)?);
+            }
+        }
+        Ok(PreTokenizer { steps })
     }
 
     /// Cuts a text at SentencePiece's marks, putting one in front if asked.
@@ -102,6 +111,14 @@ impl PreTokenizer {
         }
         Ok(words)
     }
+}
+
+const WHITESPACE: Step = Step::Chars { test: char::is_whitespace, behavior: Behavior::Removed };
+
+/// Cuts at punctuation: Unicode's, and what ASCII counts as such.
+fn punctuation(behavior: Behavior) -> Result<Step> {
+    let pattern = Pattern::new(r"[\p{P}!-/:-@\[-`{-~]")?;
+    Ok(Step::Split { pattern, behavior, invert: false })
 }
 
 impl Step {
@@ -152,9 +169,8 @@ impl Step {
                 let split = block.flag("split", true)?;
                 Step::Metaspace { mark: block.char("replacement")?, prepend, split }
             }
-            "WhitespaceSplit" => {
-                Step::Chars { test: char::is_whitespace, behavior: Behavior::Removed }
-            }
+            "WhitespaceSplit" => WHITESPACE,
+            "Punctuation" => punctuation(behavior(Some(Behavior::Isolated))?)?,
             "Digits" => {
                 let each = block.flag("individual_digits", false)?;
                 let behavior = if each { Behavior::Isolated } else { Behavior::Contiguous };
@@ -171,10 +187,7 @@ impl Step {
             "FixedLength" if block.value.get("length").and_then(Value::as_u64) == Some(0) => {
                 return Err(block.wrong("length must not be 0"));
             }
-            "BertPreTokenizer" | "Punctuation" | "UnicodeScripts" | "FixedLength" => {
-                behavior(Some(Behavior::Isolated))?;
-                Step::Foreign(Foreign::from_json(block.value)?)
-            }
+            "UnicodeScripts" | "FixedLength" => Step::Foreign(Foreign::from_json(block.value)?),
             other => {
                 return Err(TextError::unsupported(FILE, format_args!("pre_tokenizer {other:?}")));
             }

@@ -14,7 +14,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 /// What the tokenizers learn from: several scripts, code, numbers, spaces.
 pub(crate) fn corpus() -> Vec<String> {
-    let mut out: Vec<String> = include_str!("../text_templates.rs").lines().map(String::from).collect();
+    let mut out: Vec<String> =
+        include_str!("../text_templates.rs").lines().map(String::from).collect();
     out.extend(include_str!("../golden/templates.py").lines().map(String::from));
     for line in TEXTS {
         out.push((*line).to_owned());
