@@ -7,7 +7,8 @@
 
 use lazul_cpu::{CpuBackend, pool};
 use lazul_ir::{
-    Backend, Buffer, DType, Job, Operand, Prim, Quantization, QuantizedOp, Scalar, Shape, Target, Work,
+    Backend, Buffer, DType, Job, Operand, Prim, Quantization, QuantizedOp, Scalar, Shape, Target,
+    Work,
 };
 
 /// Bytes of weights that a memory-bound case rotates over.
@@ -65,8 +66,7 @@ impl Tensor {
 
 fn run(prim: &Prim, inputs: &[&Tensor], out: &mut Tensor) {
     let inputs: Vec<_> = inputs.iter().map(|t| t.operand()).collect();
-    let outputs =
-        [Target { ptr: out.memory.ptr(), dtype: out.dtype, shape: &out.shape }];
+    let outputs = [Target { ptr: out.memory.ptr(), dtype: out.dtype, shape: &out.shape }];
     // SAFETY: tensors own memory of the stated extent.
     unsafe { CpuBackend.run(&Job { work: Work::Prim(prim), inputs: &inputs, outputs: &outputs }) }
         .unwrap();

@@ -34,17 +34,17 @@ pub(crate) trait Pack<T>: Sync {
     /// Whether neighbours along `k`, rather than neighbouring lanes, are neighbours in memory.
     fn runs_along_k(&self) -> bool;
 
-    /// The most rows that [`Pack::multiply`] takes; zero where there is no such kernel.
-    fn fused(&self) -> usize {
-        0
+    /// Whether there is a [`Pack::multiply`] for products of so many rows.
+    fn fused(&self, _rows: usize) -> Fused {
+        Fused::No
     }
 
-    /// What packing one panel of at most `width` lanes (32 or 64) and running the micro-kernel on it
-    /// with a panel of `rows <= fused()` rows would do, in one go and to the same bits.
+    /// What packing at most `width` lanes and running the micro-kernel on them with a panel of
+    /// `rows` rows would do, in one go and to the same bits.
     ///
     /// # Safety
-    /// `a` holds `ks.len() * rows` elements; `c` has `rows` rows of `width` elements at distance
-    /// `ldc`, initialised if `add`.
+    /// `a` holds `ks.len() * rows` elements; `c` has `rows` rows at distance `ldc`, of `width`
+    /// elements for [`Fused::Panel`] and of one for each lane otherwise, initialised if `add`.
     unsafe fn multiply(
         &self,
         _batch: usize,
@@ -59,6 +59,18 @@ pub(crate) trait Pack<T>: Sync {
     ) {
         unreachable!("no fused kernel")
     }
+}
+
+/// Kernels that read an operand as it lies.
+#[derive(Clone, Copy, PartialEq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+pub(crate) enum Fused {
+    /// None.
+    No,
+    /// For one panel of the micro-kernel's width (32 or 64).
+    Panel,
+    /// For strips of any number of lanes.
+    Strip,
 }
 
 /// Where a product goes.
@@ -111,7 +123,7 @@ struct Plan {
     /// Length of a block along `k`.
     kc: usize,
     /// Whether tiles are computed by [`Pack::multiply`].
-    fused: bool,
+    fused: Fused,
 }
 
 impl<T: Compute> Product<'_, T> {
@@ -146,17 +158,20 @@ impl<T: Compute> Product<'_, T> {
         let up = |x: usize, to: usize| x.div_ceil(to) * to;
         if m <= kernel.mr {
             // Each weight is used m times only: panels live in L1, and streams are long.
-            if m <= self.b.fused() {
-                let task_cols = up((GRAIN / k).clamp(1, n), kernel.nr);
-                let tile_cols = kernel.nr;
-                return Plan {
-                    block_rows: m,
-                    tile_rows: m,
-                    tile_cols,
-                    task_cols,
-                    kc: 2048,
-                    fused: true,
-                };
+            let fused = self.b.fused(m);
+            let (tile_rows, block_rows) = (m, m);
+            match fused {
+                Fused::Panel => {
+                    let (tile_cols, kc) = (kernel.nr, 2048);
+                    let task_cols = up((GRAIN / k).clamp(1, n), tile_cols);
+                    return Plan { block_rows, tile_rows, tile_cols, task_cols, kc, fused };
+                }
+                Fused::Strip => {
+                    let tile_cols = up(n.div_ceil(2 * pool::threads()), 64).clamp(128, 512);
+                    let task_cols = up((GRAIN / k).clamp(1, n), tile_cols);
+                    return Plan { block_rows, tile_rows, tile_cols, task_cols, kc: 2048, fused };
+                }
+                Fused::No => {}
             }
             let (tile_cols, kc) = if self.b.runs_along_k() {
                 (kernel.nr, kernel.kc / 2)
@@ -164,7 +179,14 @@ impl<T: Compute> Product<'_, T> {
                 (up(512, kernel.nr), kernel.kc / 4)
             };
             let task_cols = up((GRAIN * 2 / (m * k)).clamp(1, n), tile_cols);
-            return Plan { block_rows: m, tile_rows: m, tile_cols, task_cols, kc, fused: false };
+            return Plan {
+                block_rows: m,
+                tile_rows: m,
+                tile_cols,
+                task_cols,
+                kc,
+                fused: Fused::No,
+            };
         }
         let block_rows = up((A_BLOCK / k).max(256).min(m), kernel.mr);
         let tile_cols = up(128, kernel.nr);
@@ -176,7 +198,14 @@ impl<T: Compute> Product<'_, T> {
         {
             tile_rows = up(tile_rows / 2, kernel.mr);
         }
-        Plan { block_rows, tile_rows, tile_cols, task_cols: tile_cols, kc: kernel.kc, fused: false }
+        Plan {
+            block_rows,
+            tile_rows,
+            tile_cols,
+            task_cols: tile_cols,
+            kc: kernel.kc,
+            fused: Fused::No,
+        }
     }
 
     fn one(&self, kernel: &Kernel<T>, plan: &Plan, batch: usize, threads: bool) {
@@ -244,23 +273,24 @@ impl<T: Compute> Product<'_, T> {
         let (rows, cols) = (tile.rows.len(), tile.cols.len());
         let wide = cols.next_multiple_of(kernel.nr);
         let direct = self.c.direct(batch);
-        let panels = if plan.fused { 0 } else { wide * plan.kc.min(self.k) };
+        let panels = if plan.fused != Fused::No { 0 } else { wide * plan.kc.min(self.k) };
         let spare = kernel.mr * kernel.nr;
         let own = if direct.is_none() { rows * wide } else { 0 };
         with_scratch::<T, _>(panels + spare + own, |scratch| {
             let (panels, rest) = scratch.split_at_mut(panels);
             let (spare, own) = rest.split_at_mut(spare);
             let (c, ldc) = match direct {
-                // SAFETY: the tile lies inside `c`.
                 Some((c, ld)) => {
-                    (unsafe { c.add((block + tile.rows.start) * ld + tile.cols.start) }, ld)
+                    // SAFETY: the tile lies inside `c`.
+                    let c = unsafe { c.add((block + tile.rows.start) * ld + tile.cols.start) };
+                    (c, ld)
                 }
                 None => (own.as_mut_ptr(), wide),
             };
             let mut k0 = 0;
             loop {
                 let kc = plan.kc.min(self.k - k0);
-                if plan.fused {
+                if plan.fused != Fused::No {
                     let a = &packed[k0 * block_rows..][..rows * kc];
                     let ks = k0..k0 + kc;
                     let run = |c: *mut T, ldc: usize, add: bool| {
@@ -280,7 +310,7 @@ impl<T: Compute> Product<'_, T> {
                             );
                         }
                     };
-                    if cols == kernel.nr || direct.is_none() {
+                    if plan.fused == Fused::Strip || cols == kernel.nr || direct.is_none() {
                         run(c, ldc, k0 > 0);
                     } else {
                         // SAFETY: the tile has `rows` rows of `cols` elements.

@@ -4,6 +4,7 @@
 //! and adds their product to `rows × nr` elements of `c`. Vectors lie along `nr`; elements of `a` are
 //! broadcast. Each accumulator takes its products in the order of `k` (see [`super::driver`]).
 
+#[cfg(target_arch = "x86_64")]
 use crate::isa::{Isa, isa};
 use bytemuck::Pod;
 
@@ -71,7 +72,7 @@ impl Compute for f32 {
             Isa::Avx2 => return Kernel { mr: 6, nr: 16, kc: 256, run: x86::f32_6x16 },
             Isa::Scalar => {}
         }
-        let _ = (m, isa());
+        let _ = m;
         Kernel { mr: 4, nr: 8, kc: 256, run: portable_f32 }
     }
 

@@ -1,9 +1,12 @@
 //! Operands in memory as panels for the micro-kernels, whatever their strides and dtype.
 
+#[cfg(target_arch = "x86_64")]
+use super::driver::Fused;
 use super::driver::{Pack, with_scratch};
 #[cfg(target_arch = "x86_64")]
 use super::turn;
 use crate::convert::load_f32;
+#[cfg(target_arch = "x86_64")]
 use crate::isa::{Isa, isa};
 use crate::strided::{Collapsed, offset_of};
 use half::{bf16, f16};
@@ -210,8 +213,13 @@ impl Pack<f32> for Dense {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn fused(&self) -> usize {
-        if isa() == Isa::Avx512 && self.k == 1 { 12 } else { 0 }
+    fn fused(&self, rows: usize) -> Fused {
+        match (self.k, self.lane) {
+            _ if isa() != Isa::Avx512 || rows > 12 => Fused::No,
+            (1, _) => Fused::Panel,
+            (_, 1) => Fused::Strip,
+            _ => Fused::No,
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -227,9 +235,17 @@ impl Pack<f32> for Dense {
         ldc: usize,
         add: bool,
     ) {
+        let mut block = self.block(batch, lanes, ks);
         // SAFETY: the block lies inside the operand; the level has AVX-512, or else `fused` says no;
         // the rest is the caller's contract.
-        unsafe { turn::multiply(&self.block(batch, lanes, ks), width, rows, a, c, ldc, add) }
+        unsafe {
+            if self.k == 1 {
+                turn::multiply(&block, width, rows, a, c, ldc, add);
+            } else {
+                block.stride = self.k * self.dtype.size() as isize;
+                turn::multiply_columns(&block, rows, a, c, ldc, add);
+            }
+        }
     }
 }
 
@@ -244,6 +260,10 @@ pub(crate) fn pack_lines(
     if k == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    let vectors = isa() >= Isa::Avx2;
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = false;
     with_scratch::<f32, _>(8 * k, |lines| {
         for first in (0..lanes.next_multiple_of(width)).step_by(width) {
             let panel = &mut dst[first * k..][..width * k];
@@ -253,10 +273,9 @@ pub(crate) fn pack_lines(
                     let lane = first + column + i;
                     if lane < lanes { fill(lane, line) } else { line.fill(0.0) }
                 }
-                let mut done = 0;
+                let done = if vectors && count == 8 { k / 8 * 8 } else { 0 };
                 #[cfg(target_arch = "x86_64")]
-                if count == 8 && isa() >= Isa::Avx2 {
-                    done = k / 8 * 8;
+                if done > 0 {
                     // SAFETY: the level has AVX2.
                     unsafe { transpose_8(lines, k, done, width, &mut panel[column..]) };
                 }
@@ -275,7 +294,7 @@ pub(crate) fn pack_lines(
 #[target_feature(enable = "avx2")]
 fn transpose_8(lines: &[f32], k: usize, count: usize, width: usize, dst: &mut [f32]) {
     use std::arch::x86_64::*;
-    assert!(lines.len() >= 8 * k && count <= k && count % 8 == 0);
+    assert!(lines.len() >= 8 * k && count <= k && count.is_multiple_of(8));
     assert!(count == 0 || dst.len() >= (count - 1) * width + 8);
     for p in (0..count).step_by(8) {
         let mut r = [_mm256_setzero_ps(); 8];

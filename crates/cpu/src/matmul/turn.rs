@@ -106,6 +106,12 @@ pub(crate) trait Words {
 
     /// Element `i` of each word, as f32.
     fn get(words: __m512i, i: usize) -> __m512;
+
+    /// 16 neighbouring elements, those in `mask`, as f32.
+    ///
+    /// # Safety
+    /// They must be readable.
+    unsafe fn load(src: *const u8, mask: __mmask16) -> __m512;
 }
 
 pub(crate) struct F32;
@@ -119,6 +125,12 @@ impl Words for F32 {
     fn get(words: __m512i, _i: usize) -> __m512 {
         // SAFETY: kernels that use this run at a level with AVX-512.
         unsafe { _mm512_castsi512_ps(words) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(src: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: the caller vouches for the elements; the level as above.
+        unsafe { _mm512_maskz_loadu_ps(mask, src.cast()) }
     }
 }
 
@@ -135,6 +147,15 @@ impl Words for Bf16 {
             })
         }
     }
+
+    #[inline(always)]
+    unsafe fn load(src: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: as above.
+        unsafe {
+            let half = _mm256_maskz_loadu_epi16(mask, src.cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half)))
+        }
+    }
 }
 
 impl Words for F16 {
@@ -147,6 +168,12 @@ impl Words for F16 {
             let words = if i == 0 { words } else { _mm512_srli_epi32::<16>(words) };
             _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn load(src: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, src.cast())) }
     }
 }
 
@@ -299,6 +326,88 @@ unsafe fn multiply_words<W: Words, const M: usize>(
             }
             for i in 0..M {
                 _mm512_storeu_ps(c.add(i * ldc), acc[i]);
+            }
+        }
+    }
+}
+
+/// [`multiply`] for lanes that are neighbours in memory: `block.stride` lies between rows of `k`, any
+/// number of lanes, and `c` has rows of exactly that many elements.
+///
+/// # Safety
+/// As for [`multiply`].
+pub(crate) unsafe fn multiply_columns(
+    block: &Block,
+    rows: usize,
+    a: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+) {
+    macro_rules! by_rows {
+        ($($rows:literal)+) => {
+            match rows {
+                $($rows => by_words!(block.dtype, columns_words<$rows>(block, a, c, ldc, add)),)+
+                _ => unreachable!("{rows} rows"),
+            }
+        };
+    }
+    // SAFETY: the caller's contract.
+    unsafe { by_rows!(1 2 3 4 5 6 7 8 9 10 11 12) }
+}
+
+/// # Safety
+/// As for [`multiply_columns`], with `M` rows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn columns_words<W: Words, const M: usize>(
+    block: &Block,
+    a: *const f32,
+    c: *mut f32,
+    ldc: usize,
+    add: bool,
+) {
+    /// Rows of `k` that pass through the accumulators at a time.
+    const STEP: usize = 8;
+    let Block { src, stride, lanes, k, .. } = *block;
+    let size = 4 / W::PER_WORD;
+    if k == 0 && !add {
+        for i in 0..M {
+            // SAFETY: the caller vouches for the rows of `c`.
+            unsafe { c.add(i * ldc).write_bytes(0, lanes) };
+        }
+    }
+    for p in (0..k).step_by(STEP) {
+        let src = src.wrapping_offset(p as isize * stride);
+        let count = STEP.min(k - p);
+        for j in (0..lanes).step_by(16) {
+            // SAFETY: the caller vouches for operands and target; masks end at the last lane.
+            unsafe {
+                let mask = ((1u32 << (lanes - j).min(16)) - 1) as __mmask16;
+                let mut y = [_mm512_setzero_ps(); STEP];
+                for q in 0..count {
+                    let row = src.wrapping_offset(q as isize * stride).wrapping_add(j * size);
+                    let ahead = row.wrapping_offset(STEP as isize * stride);
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    y[q] = W::load(row, mask);
+                }
+                for i in 0..M {
+                    let c = c.add(i * ldc + j);
+                    let x = a.add(p * M + i);
+                    let mut acc = _mm512_setzero_ps();
+                    if add || p > 0 {
+                        acc = _mm512_maskz_loadu_ps(mask, c);
+                    }
+                    if count == STEP {
+                        for q in 0..STEP {
+                            acc = _mm512_fmadd_ps(_mm512_set1_ps(*x.add(q * M)), y[q], acc);
+                        }
+                    } else {
+                        for q in 0..count {
+                            acc = _mm512_fmadd_ps(_mm512_set1_ps(*x.add(q * M)), y[q], acc);
+                        }
+                    }
+                    _mm512_mask_storeu_ps(c, mask, acc);
+                }
             }
         }
     }

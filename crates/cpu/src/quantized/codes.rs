@@ -14,6 +14,7 @@ macro_rules! by_bits {
         }
     };
 }
+#[cfg(target_arch = "x86_64")]
 pub(super) use by_bits;
 
 /// Quantizes one group; returns scale and bias in f32. The rule is that of

@@ -127,7 +127,8 @@ pub(super) unsafe fn pack(
 ) {
     let lanes = block.lanes.next_multiple_of(width);
     assert!(scales.len() >= block.k / block.group * lanes && biases.len() >= scales.len());
-    assert!(dst.len() >= block.k * lanes && width % 16 == 0 && block.k % block.group == 0);
+    assert!(dst.len() >= block.k * lanes);
+    assert!(width.is_multiple_of(16) && block.k.is_multiple_of(block.group));
     // SAFETY: the caller's contract, and the assertions.
     unsafe {
         let (s, b) = (scales.as_ptr(), biases.as_ptr());

@@ -4,7 +4,10 @@ use super::codes;
 #[cfg(target_arch = "x86_64")]
 use super::decode;
 use crate::convert;
+#[cfg(target_arch = "x86_64")]
 use crate::isa::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::matmul::driver::Fused;
 use crate::matmul::driver::{Pack, with_scratch};
 use crate::matmul::kernel::Compute;
 use crate::matmul::pack::{Dense, pack_lines};
@@ -96,7 +99,7 @@ impl Pack<f32> for Weights {
             return;
         }
         #[cfg(target_arch = "x86_64")]
-        if self.turns() && width % 16 == 0 {
+        if self.turns() && width.is_multiple_of(16) {
             let len = ks.len() / self.q.group_size as usize * lanes.len().next_multiple_of(width);
             return with_scratch::<f32, _>(2 * len, |scratch| {
                 let (s, b) = scratch.split_at_mut(len);
@@ -128,8 +131,8 @@ impl Pack<f32> for Weights {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn fused(&self) -> usize {
-        if self.turns() { 8 } else { 0 }
+    fn fused(&self, rows: usize) -> Fused {
+        if self.turns() && rows <= 8 { Fused::Panel } else { Fused::No }
     }
 
     #[cfg(target_arch = "x86_64")]
