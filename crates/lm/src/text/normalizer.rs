@@ -258,7 +258,7 @@ impl Charsmap {
         let (head, rest) =
             bytes.split_first_chunk::<4>().ok_or_else(|| wrong("too short for its header"))?;
         let size = u32::from_le_bytes(*head) as usize;
-        if size == 0 || size % 4 != 0 || size > rest.len() {
+        if size == 0 || !size.is_multiple_of(4) || size > rest.len() {
             return Err(wrong("the trie does not fit the data"));
         }
         let (trie, blob) = rest.split_at(size);

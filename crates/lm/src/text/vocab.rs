@@ -216,7 +216,7 @@ impl AddedTokens {
                     Control::AsText => !token.special,
                     Control::ParseExcept(positions) => {
                         let after = positions.partition_point(|&p| p <= start);
-                        !positions.get(after).is_some_and(|&p| p < end)
+                        positions.get(after).is_none_or(|&p| p >= end)
                     }
                 };
                 if !allowed || start < done {

@@ -524,7 +524,7 @@ fn parse_int(text: &str, base: i128) -> Option<i128> {
         16 => (16, lower.strip_prefix("0x").unwrap_or(&lower)),
         8 => (8, lower.strip_prefix("0o").unwrap_or(&lower)),
         2 => (2, lower.strip_prefix("0b").unwrap_or(&lower)),
-        2..=36 => (base as u32, lower.as_str()),
+        3..=36 => (base as u32, lower.as_str()),
         _ => return None,
     };
     if digits.starts_with(['+', '-']) {

@@ -21,8 +21,10 @@
 mod ast;
 mod call;
 mod eval;
+mod expr;
 mod filters;
 mod format;
+mod invoke;
 mod json;
 mod lexer;
 mod methods;
