@@ -195,7 +195,13 @@ mod tests {
     const FLOATS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
     const EPS: F32Bits = F32Bits::new(1e-5);
 
-    fn reference(x: &[f64], d: usize, centred: bool, w: Option<&[f64]>, b: Option<&[f64]>) -> Vec<f64> {
+    fn reference(
+        x: &[f64],
+        d: usize,
+        centred: bool,
+        w: Option<&[f64]>,
+        b: Option<&[f64]>,
+    ) -> Vec<f64> {
         let mut out = Vec::new();
         for row in x.chunks(d) {
             let mean = if centred { row.iter().sum::<f64>() / d as f64 } else { 0.0 };
@@ -233,7 +239,11 @@ mod tests {
             let inputs: Vec<&Tensor> = inputs.into_iter().flatten().collect();
             let got = run(&prim, &inputs, x.dtype, &x.shape);
             for (g, r) in got.to_f64().iter().zip(&want) {
-                assert!((g - r).abs() <= tolerance * (1.0 + r.abs()), "{what} {}: {g}, not {r}", x.dtype);
+                assert!(
+                    (g - r).abs() <= tolerance * (1.0 + r.abs()),
+                    "{what} {}: {g}, not {r}",
+                    x.dtype
+                );
             }
             let alone = inline(|| run(&prim, &inputs, x.dtype, &x.shape));
             assert_eq!(got.bits(), alone.bits(), "{what}: threads");

@@ -154,11 +154,16 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/golden/random.json");
         let text = std::fs::read_to_string(path).unwrap();
         let mut cases = 0;
-        for line in text.lines().filter(|l| l.contains(r#""fn":"bits""#) || l.contains(r#""fn":"split""#)) {
+        for line in
+            text.lines().filter(|l| l.contains(r#""fn":"bits""#) || l.contains(r#""fn":"split""#))
+        {
             let list = |name: &str| -> Vec<u64> {
                 let start = line.find(&format!("\"{name}\":[")).unwrap() + name.len() + 4;
                 let text = &line[start..start + line[start..].find(']').unwrap()];
-                text.split(',').filter(|t| !t.is_empty()).map(|t| t.trim().parse().unwrap()).collect()
+                text.split(',')
+                    .filter(|t| !t.is_empty())
+                    .map(|t| t.trim().parse().unwrap())
+                    .collect()
             };
             let shape: Vec<usize> = list("shape").iter().map(|&d| d as usize).collect();
             let name = line.split(r#""dtype":""#).nth(1).unwrap().split('"').next().unwrap();

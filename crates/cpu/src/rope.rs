@@ -56,7 +56,11 @@ fn rope_in<R: Angle>(op: &FastOp, job: &Job<'_>) {
             }
             // SAFETY: row `row` of the tables is this chunk's alone.
             unsafe {
-                R::cos_sin(&angles, cos_out.slice(row * half, half), sin_out.slice(row * half, half));
+                R::cos_sin(
+                    &angles,
+                    cos_out.slice(row * half, half),
+                    sin_out.slice(row * half, half),
+                );
             }
         }
     });
@@ -189,7 +193,13 @@ mod tests {
         Prim::Fast(FastOp::Rope { dims, traditional, base, scale, freqs })
     }
 
-    fn reference(x: &Tensor, dims: usize, traditional: bool, offsets: &[f64], freqs: Option<&[f64]>) -> Vec<f64> {
+    fn reference(
+        x: &Tensor,
+        dims: usize,
+        traditional: bool,
+        offsets: &[f64],
+        freqs: Option<&[f64]>,
+    ) -> Vec<f64> {
         let rank = x.shape.len();
         let (t, d, b) = (x.shape[rank - 2], x.shape[rank - 1], x.shape[0]);
         let values = x.to_f64();
@@ -213,7 +223,14 @@ mod tests {
         out
     }
 
-    fn check(x: &Tensor, dims: u32, traditional: bool, offset: &Tensor, freqs: Option<&Tensor>, what: &str) {
+    fn check(
+        x: &Tensor,
+        dims: u32,
+        traditional: bool,
+        offset: &Tensor,
+        freqs: Option<&Tensor>,
+        what: &str,
+    ) {
         let offsets: Vec<f64> = offset.to_f64();
         let f = freqs.map(|f| f.to_f64());
         let want = reference(x, dims as usize, traditional, &offsets, f.as_deref());
@@ -228,7 +245,11 @@ mod tests {
             _ => 8e-3,
         };
         for (g, w) in got.to_f64().iter().zip(&want) {
-            assert!((g - w).abs() <= tolerance * (1.0 + w.abs()), "{what} {}: {g}, not {w}", x.dtype);
+            assert!(
+                (g - w).abs() <= tolerance * (1.0 + w.abs()),
+                "{what} {}: {g}, not {w}",
+                x.dtype
+            );
         }
         let alone = inline(|| run(&p, &inputs, x.dtype, &x.shape));
         assert_eq!(got.bits(), alone.bits(), "{what}: threads");
@@ -253,7 +274,12 @@ mod tests {
             }
             let x = rng.tensor(dtype, &[2, 1, 3, 8], -1.0, 1.0);
             check(&x.transpose(&[0, 2, 1, 3]), 8, false, &one, None, "transposed heads");
-            run(&prim(8, false, false), &[&Tensor::empty(dtype, &[1, 0, 8]), &one], dtype, &[1, 0, 8]);
+            run(
+                &prim(8, false, false),
+                &[&Tensor::empty(dtype, &[1, 0, 8]), &one],
+                dtype,
+                &[1, 0, 8],
+            );
         }
     }
 

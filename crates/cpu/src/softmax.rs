@@ -283,7 +283,10 @@ mod tests {
             for (g, w) in got.to_f64().iter().zip(&want) {
                 // f16 results below its normal range keep an absolute accuracy only.
                 let least = if dtype == DType::F16 { 6e-8 } else { 1e-44 };
-                assert!((g - w).abs() <= tolerance * w.abs() + least, "{what} {dtype}: {g}, not {w}");
+                assert!(
+                    (g - w).abs() <= tolerance * w.abs() + least,
+                    "{what} {dtype}: {g}, not {w}"
+                );
             }
             let alone = inline(|| run(&prim, &[x], dtype, &shape));
             assert_eq!(got.bits(), alone.bits(), "{what} {dtype}: threads");

@@ -83,7 +83,11 @@ impl<'a, R: simd::Engine> Attention<'a, R> {
             v,
             mask: mask.then(|| job.inputs[3]),
             // SAFETY: the operand's memory is live.
-            sinks: if sinks { unsafe { to_vec(&job.inputs[3 + mask as usize]) } } else { Vec::new() },
+            sinks: if sinks {
+                unsafe { to_vec(&job.inputs[3 + mask as usize]) }
+            } else {
+                Vec::new()
+            },
             out,
             scale: R::from_f64(scale.get() as f64),
             causal,
@@ -166,7 +170,8 @@ impl<'a, R: simd::Engine> Attention<'a, R> {
                 for segment in first..last {
                     if tiles[t].segments().contains(&segment) {
                         // SAFETY: as above.
-                        let part = unsafe { &mut *slots.get().add((segment - first) * tiles.len() + t) };
+                        let part =
+                            unsafe { &mut *slots.get().add((segment - first) * tiles.len() + t) };
                         tiles[t].combine(total.state(), part.state());
                     }
                 }
@@ -231,7 +236,14 @@ mod tests {
     }
 
     /// The definition, in f64. `mask` is added to scores.
-    fn reference(c: Case, q: &[f64], k: &[f64], v: &[f64], mask: Option<&[f64]>, sinks: Option<&[f64]>) -> Vec<f64> {
+    fn reference(
+        c: Case,
+        q: &[f64],
+        k: &[f64],
+        v: &[f64],
+        mask: Option<&[f64]>,
+        sinks: Option<&[f64]>,
+    ) -> Vec<f64> {
         let mut out = Vec::new();
         for row in 0..c.b * c.h * c.tq {
             let (b, h, i) = (row / (c.h * c.tq), row / c.tq % c.h, row % c.tq);
@@ -239,7 +251,8 @@ mod tests {
             let end = (i + c.tk) as isize - c.tq as isize;
             let score = |j: usize| {
                 let seen = !c.causal
-                    || (j as isize <= end && (c.window == 0 || j as isize > end - c.window as isize));
+                    || (j as isize <= end
+                        && (c.window == 0 || j as isize > end - c.window as isize));
                 let dot: f64 = (0..c.d).map(|x| q[row * c.d + x] * k[(kv + j) * c.d + x]).sum();
                 let s = dot * 0.3f32 as f64 + mask.map_or(0.0, |m| m[row * c.tk + j]);
                 if seen { s } else { f64::NEG_INFINITY }
@@ -247,8 +260,10 @@ mod tests {
             let scores: Vec<f64> = (0..c.tk).map(score).collect();
             let sink = sinks.map_or(f64::NEG_INFINITY, |s| s[h]);
             let max = scores.iter().copied().fold(sink, f64::max);
-            let weights: Vec<f64> =
-                scores.iter().map(|s| if *s == f64::NEG_INFINITY { 0.0 } else { (s - max).exp() }).collect();
+            let weights: Vec<f64> = scores
+                .iter()
+                .map(|s| if *s == f64::NEG_INFINITY { 0.0 } else { (s - max).exp() })
+                .collect();
             let sum: f64 = weights.iter().sum::<f64>()
                 + if sink == f64::NEG_INFINITY { 0.0 } else { (sink - max).exp() };
             for x in 0..c.dv {
@@ -280,7 +295,10 @@ mod tests {
     fn close(got: &Tensor, want: &[f64], what: &str) {
         let tolerance = tolerance(got.dtype);
         for (i, (g, w)) in got.to_f64().iter().zip(want).enumerate() {
-            assert!((g - w).abs() <= tolerance * (1.0 + w.abs()), "{what}: element {i}: {g}, not {w}");
+            assert!(
+                (g - w).abs() <= tolerance * (1.0 + w.abs()),
+                "{what}: element {i}: {g}, not {w}"
+            );
         }
     }
 
@@ -303,10 +321,24 @@ mod tests {
         let got = run(&prim, &inputs, dtype, &shape);
         let what = format!(
             "{dtype} b{} h{}/{} tq{} tk{} d{} dv{} causal {} window {} mask {} sinks {}",
-            c.b, c.h, c.hk, c.tq, c.tk, c.d, c.dv, c.causal, c.window, mask.is_some(), sinks.is_some()
+            c.b,
+            c.h,
+            c.hk,
+            c.tq,
+            c.tk,
+            c.d,
+            c.dv,
+            c.causal,
+            c.window,
+            mask.is_some(),
+            sinks.is_some()
         );
         close(&got, &want, &what);
-        assert_eq!(got.bits(), inline(|| run(&prim, &inputs, dtype, &shape)).bits(), "{what}: threads");
+        assert_eq!(
+            got.bits(),
+            inline(|| run(&prim, &inputs, dtype, &shape)).bits(),
+            "{what}: threads"
+        );
     }
 
     #[test]
@@ -315,7 +347,12 @@ mod tests {
             for (tq, tk) in [(1, 1), (1, 300), (3, 70), (8, 8), (40, 600), (70, 70), (9, 4)] {
                 for (causal, window) in [(false, 0), (true, 0), (true, 5), (true, 290)] {
                     for (h, hk, d, dv) in [(2, 2, 16, 16), (6, 2, 40, 24), (4, 1, 7, 64)] {
-                        check(Case { b: 2, h, hk, tq, tk, d, dv, causal, window }, dtype, None, None);
+                        check(
+                            Case { b: 2, h, hk, tq, tk, d, dv, causal, window },
+                            dtype,
+                            None,
+                            None,
+                        );
                     }
                 }
             }
@@ -328,8 +365,10 @@ mod tests {
         for (tq, tk) in [(1, 33), (20, 520), (1, 1500)] {
             let c = Case { b: 2, h: 4, hk: 2, tq, tk, causal: true, ..BASE };
             let keep: Vec<bool> = (0..tq * tk).map(|_| rng.below(3) > 0).collect();
-            let added: Vec<f64> = keep.iter().map(|&k| if k { 0.0 } else { f64::NEG_INFINITY }).collect();
-            let all = |m: &[f64]| -> Vec<f64> { m.iter().copied().cycle().take(m.len() * 8).collect() };
+            let added: Vec<f64> =
+                keep.iter().map(|&k| if k { 0.0 } else { f64::NEG_INFINITY }).collect();
+            let all =
+                |m: &[f64]| -> Vec<f64> { m.iter().copied().cycle().take(m.len() * 8).collect() };
             let full = [c.b, c.h, tq, tk];
             let sinks = rng.tensor(DType::F32, &[c.h], -1.0, 3.0);
             let bools = Tensor::new(&keep, &[1, 1, tq, tk]).broadcast(&full);
@@ -342,7 +381,8 @@ mod tests {
                 check(c, DType::F32, Some((&bias.broadcast(&full), &values)), None);
                 check(c, DType::BF16, Some((&bias.broadcast(&full), &values)), Some(&sinks));
             }
-            let columns = rng.tensor(DType::F32, &[c.b, c.h, tk, tq], -3.0, 3.0).transpose(&[0, 1, 3, 2]);
+            let columns =
+                rng.tensor(DType::F32, &[c.b, c.h, tk, tq], -3.0, 3.0).transpose(&[0, 1, 3, 2]);
             check(c, DType::F32, Some((&columns, &columns.to_f64())), None);
         }
     }
@@ -355,10 +395,18 @@ mod tests {
             let [q, k, v] = operands(c, dtype, 5);
             let want = run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits();
             for (name, q) in layouts(&q) {
-                assert_eq!(run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(), want, "q {name}");
+                assert_eq!(
+                    run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(),
+                    want,
+                    "q {name}"
+                );
             }
             for ((name, k), (_, v)) in layouts(&k).into_iter().zip(layouts(&v)) {
-                assert_eq!(run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(), want, "kv {name}");
+                assert_eq!(
+                    run(&prim, &[&q, &k, &v], dtype, &[2, 2, 6, 16]).bits(),
+                    want,
+                    "kv {name}"
+                );
             }
         }
     }
@@ -370,7 +418,8 @@ mod tests {
             let [q, k, v] = operands(c, dtype, 11);
             let whole = run(&prim(c, false, false), &[&q, &k, &v], dtype, &[1, 4, 700, 16]).bits();
             // A chunk's queries, and the keys up to it, as views of a longer cache.
-            for (first, last) in [(0, 1), (0, 256), (255, 256), (256, 600), (600, 603), (699, 700)] {
+            for (first, last) in [(0, 1), (0, 256), (255, 256), (256, 600), (600, 603), (699, 700)]
+            {
                 let view = |t: &Tensor, from: usize, to: usize| {
                     let mut view = t.clone();
                     view.offset += from * view.strides[2] as usize;
@@ -382,7 +431,11 @@ mod tests {
                 let got = run(&prim(c, false, false), &[&q, &k, &v], dtype, &[1, 4, n, 16]).bits();
                 for head in 0..4 {
                     let at = (head * 700 + first) * 16;
-                    assert_eq!(got[head * n * 16..][..n * 16], whole[at..at + n * 16], "{first}..{last}");
+                    assert_eq!(
+                        got[head * n * 16..][..n * 16],
+                        whole[at..at + n * 16],
+                        "{first}..{last}"
+                    );
                 }
             }
         }
@@ -404,7 +457,8 @@ mod tests {
         v = Tensor::from_f64(&values, DType::F32, &v.shape);
         let keep = [true, false, false, false, false, false, true, false, false];
         let mask = Tensor::new(&keep, &[1, 1, 3, 3]);
-        let got = run(&prim(c, true, false), &[&q, &k, &v, &mask], DType::F32, &[1, 1, 3, 16]).to_f64();
+        let got =
+            run(&prim(c, true, false), &[&q, &k, &v, &mask], DType::F32, &[1, 1, 3, 16]).to_f64();
         assert_eq!(got[..16], values[..16]);
         assert!(got[16..32].iter().all(|&x| x == 0.0));
         assert_eq!(got[32..], values[..16]);

@@ -88,10 +88,7 @@ impl Engine for f64 {
 }
 
 fn portable<R: Source<Portable<R>> + Real>() -> Kernels<R> {
-    Kernels {
-        scores: scores::<Portable<R>, R, 2, 2>,
-        values: values::<Portable<R>, R, 2, 2>,
-    }
+    Kernels { scores: scores::<Portable<R>, R, 2, 2>, values: values::<Portable<R>, R, 2, 2> }
 }
 
 /// Sixteen numbers.
@@ -434,10 +431,7 @@ mod x86 {
         unsafe fn multiply_add(self, by: Self, plus: Self) -> Self {
             // SAFETY: FMA.
             unsafe {
-                Pair(
-                    _mm256_fmadd_ps(self.0, by.0, plus.0),
-                    _mm256_fmadd_ps(self.1, by.1, plus.1),
-                )
+                Pair(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1))
             }
         }
         #[inline(always)]
@@ -516,7 +510,9 @@ mod x86 {
                 ) {
                     // SAFETY: the caller's, passed on.
                     unsafe {
-                        values::<$vector, $source, $m, $n>(weights, rows, v, distance, keys, width, out)
+                        values::<$vector, $source, $m, $n>(
+                            weights, rows, v, distance, keys, width, out,
+                        )
                     }
                 }
                 Kernels { scores: dot, values: weigh }

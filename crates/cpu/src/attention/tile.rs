@@ -1,7 +1,7 @@
 //! A tile of attention: some queries of the heads that share a key head, against a segment of keys.
 
-use super::{Attention, SEGMENT, State};
 use super::simd::{Engine, Kernels};
+use super::{Attention, SEGMENT, State};
 use crate::dispatch;
 use crate::rows::{self, LANES, Real, at};
 use crate::softmax;
@@ -179,7 +179,9 @@ impl<'a, R: Engine> Tile<'a, R> {
                         (base + from) as isize * mask.strides[3] * mask.dtype.size() as isize,
                     );
                     // SAFETY: keys `base + from..base + to` of a row of the mask.
-                    unsafe { apply_mask(m, mask.dtype, mask.strides[3], visible, &mut scratch.mask) };
+                    unsafe {
+                        apply_mask(m, mask.dtype, mask.strides[3], visible, &mut scratch.mask)
+                    };
                 }
             }
             let line = &mut line[low..high];

@@ -11,9 +11,7 @@ use smallvec::SmallVec;
 /// See [`lazul_ir::Prim::GatherAxis`].
 pub(crate) fn gather_axis(axis: usize, job: &Job<'_>) -> Result<(), OpError> {
     let out = job.outputs[0];
-    apart(&out, job.inputs, |out| {
-        by_size!(out.dtype.size(), T => gather_in::<T>(axis, job, out))
-    })
+    apart(&out, job.inputs, |out| by_size!(out.dtype.size(), T => gather_in::<T>(axis, job, out)))
 }
 
 fn gather_in<T: Copy>(axis: usize, job: &Job<'_>, out: &Target<'_>) -> Result<(), OpError> {
@@ -75,7 +73,8 @@ fn scatter_in<T: Update>(op: ScatterOp, axis: usize, job: &Job<'_>) -> Result<()
         return Ok(());
     }
     let inner: usize = index.shape[axis + 1..].iter().product();
-    let (index_step, update_step, out_step) = (index.strides[axis], updates.strides[axis], to[axis]);
+    let (index_step, update_step, out_step) =
+        (index.strides[axis], updates.strides[axis], to[axis]);
     // Few long lines are cut by destination, so that no two chunks write the same place.
     let ranges = if lines < 8 && steps >= 1 << 14 { 8 } else { 1 };
     let range = size.div_ceil(ranges).max(1);

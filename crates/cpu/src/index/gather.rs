@@ -14,9 +14,7 @@ use smallvec::SmallVec;
 /// See [`lazul_ir::Prim::Gather`].
 pub(crate) fn gather(axes: &Axes, job: &Job<'_>) -> Result<(), OpError> {
     let out = job.outputs[0];
-    apart(&out, job.inputs, |out| {
-        by_size!(out.dtype.size(), T => gather_in::<T>(axes, job, out))
-    })
+    apart(&out, job.inputs, |out| by_size!(out.dtype.size(), T => gather_in::<T>(axes, job, out)))
 }
 
 /// Index operands of a gather or scatter, with what is needed to resolve them.
@@ -40,7 +38,10 @@ impl<'a> Indices<'a> {
         Indices {
             operands,
             layouts: operands.iter().map(|o| collapse(o.shape, &[o.strides])).collect(),
-            axes: axes.iter().map(|&a| (a as usize, shape[a as usize], strides[a as usize])).collect(),
+            axes: axes
+                .iter()
+                .map(|&a| (a as usize, shape[a as usize], strides[a as usize]))
+                .collect(),
             count: operands.first().map_or(1, |o| o.size()),
         }
     }

@@ -147,10 +147,22 @@ unsafe fn read_run(operand: &Operand<'_>, first: isize, step: isize, dst: &mut [
 macro_rules! by_size {
     ($size:expr, $t:ident => $body:expr) => {
         match $size {
-            1 => { type $t = u8; $body }
-            2 => { type $t = u16; $body }
-            4 => { type $t = u32; $body }
-            _ => { type $t = u64; $body }
+            1 => {
+                type $t = u8;
+                $body
+            }
+            2 => {
+                type $t = u16;
+                $body
+            }
+            4 => {
+                type $t = u32;
+                $body
+            }
+            _ => {
+                type $t = u64;
+                $body
+            }
         }
     };
 }
@@ -173,7 +185,14 @@ mod tests {
     use lazul_ir::{DType, ErrorKind, Prim, Scalar, ScatterOp, Work};
 
     const INTEGERS: [DType; 8] = [
-        DType::U8, DType::U16, DType::U32, DType::U64, DType::I8, DType::I16, DType::I32, DType::I64,
+        DType::U8,
+        DType::U16,
+        DType::U32,
+        DType::U64,
+        DType::I8,
+        DType::I16,
+        DType::I32,
+        DType::I64,
     ];
     const OPS: [ScatterOp; 5] =
         [ScatterOp::Assign, ScatterOp::Add, ScatterOp::Multiply, ScatterOp::Min, ScatterOp::Max];
@@ -251,8 +270,13 @@ mod tests {
                     let out = gathered_shape(&shape, &axes, &[3, 7]);
                     let prim = Prim::Gather { axes: axes.iter().copied().collect() };
                     for (name, src) in layouts(&src) {
-                        let inputs: Vec<&Tensor> = std::iter::once(&src).chain(index.clone()).collect();
-                        assert_eq!(run(&prim, &inputs, dtype, &out).bits(), want, "{name} {axes:?}");
+                        let inputs: Vec<&Tensor> =
+                            std::iter::once(&src).chain(index.clone()).collect();
+                        assert_eq!(
+                            run(&prim, &inputs, dtype, &out).bits(),
+                            want,
+                            "{name} {axes:?}"
+                        );
                     }
                 }
             }
@@ -260,7 +284,8 @@ mod tests {
             let index = indices(&mut rng, DType::I32, &[3, 4], 6);
             let wide = src.broadcast(&[2, 4, 6, 5]);
             let bits = wide.bits();
-            let want: Vec<u64> = places(&[2, 4, 6, 5], &[2], &[&index]).iter().map(|&p| bits[p]).collect();
+            let want: Vec<u64> =
+                places(&[2, 4, 6, 5], &[2], &[&index]).iter().map(|&p| bits[p]).collect();
             for (name, index) in layouts(&index) {
                 let prim = Prim::Gather { axes: [2].into_iter().collect() };
                 let got = run(&prim, &[&wide, &index], dtype, &[3, 4, 2, 4, 5]);
@@ -276,7 +301,8 @@ mod tests {
         let bits = table.bits();
         for n in [0, 1, 5] {
             let index = indices(&mut rng, DType::I64, &[n], 11);
-            let want: Vec<u64> = places(&[11, 40_000], &[0], &[&index]).iter().map(|&p| bits[p]).collect();
+            let want: Vec<u64> =
+                places(&[11, 40_000], &[0], &[&index]).iter().map(|&p| bits[p]).collect();
             let prim = Prim::Gather { axes: [0].into_iter().collect() };
             assert_eq!(run(&prim, &[&table, &index], DType::BF16, &[n, 40_000]).bits(), want);
         }
@@ -308,7 +334,8 @@ mod tests {
                         })
                         .collect();
                     let prim = Prim::GatherAxis { axis: axis as u8 };
-                    for ((name, src), (_, index)) in layouts(&src).into_iter().zip(layouts(&index)) {
+                    for ((name, src), (_, index)) in layouts(&src).into_iter().zip(layouts(&index))
+                    {
                         assert_eq!(run(&prim, &[&src, &index], dtype, &out).bits(), want, "{name}");
                     }
                 }
@@ -332,7 +359,8 @@ mod tests {
             };
             let bounded = if dtype == DType::Bool { (new != 0.0) as u8 as f64 } else { new };
             values[p] = bounded;
-            bits[p] = if op == ScatterOp::Assign { b } else { Scalar::from_f64(bounded, dtype).bits };
+            bits[p] =
+                if op == ScatterOp::Assign { b } else { Scalar::from_f64(bounded, dtype).bits };
         }
         bits
     }
@@ -344,7 +372,11 @@ mod tests {
         for dtype in DType::ALL {
             // Small numbers, so that no result wraps or rounds.
             let src = rng.tensor(dtype, &shape, 0.0, 3.0);
-            let src = Tensor::from_f64(&src.to_f64().iter().map(|x| x.floor()).collect::<Vec<_>>(), dtype, &shape);
+            let src = Tensor::from_f64(
+                &src.to_f64().iter().map(|x| x.floor()).collect::<Vec<_>>(),
+                dtype,
+                &shape,
+            );
             for axes in [vec![0u8], vec![1], vec![2], vec![2, 0], vec![0, 1, 2]] {
                 let index: Vec<Tensor> = axes
                     .iter()
@@ -383,7 +415,9 @@ mod tests {
                 for op in OPS {
                     let prim = Prim::ScatterAxis { op, axis: axis as u8 };
                     let want = applied(&src, &places, &updates, op);
-                    for ((name, updates), (_, index)) in layouts(&updates).iter().zip(layouts(&index)) {
+                    for ((name, updates), (_, index)) in
+                        layouts(&updates).iter().zip(layouts(&index))
+                    {
                         let got = run_update(&prim, &[&src, &index, updates]).unwrap().bits();
                         assert_eq!(got, want, "{dtype} axis {axis} {op:?} {name}");
                     }
@@ -396,7 +430,9 @@ mod tests {
     fn many_updates_collide_in_order_on_any_number_of_threads() {
         let mut rng = Rng(5);
         for dtype in [DType::F32, DType::BF16, DType::I32] {
-            for (rows, width, count) in [(50, 1, 60_000), (1000, 3, 9000), (30, 9000, 100), (8, 64, 4000)] {
+            for (rows, width, count) in
+                [(50, 1, 60_000), (1000, 3, 9000), (30, 9000, 100), (8, 64, 4000)]
+            {
                 let src = Tensor::from_f64(&vec![1.0; rows * width], dtype, &[rows, width]);
                 let index = indices(&mut rng, DType::I32, &[count], rows);
                 let updates = rng.tensor(dtype, &[count, width], -1.0, 1.0);
@@ -416,7 +452,10 @@ mod tests {
                     }
                     let tolerance = if dtype == DType::BF16 { 4e-3 } else { 1e-6 };
                     for (g, w) in got.to_f64().iter().zip(&sums) {
-                        assert!((g - w).abs() <= tolerance * w.abs() + 1e-3, "{dtype}: {g}, not {w}");
+                        assert!(
+                            (g - w).abs() <= tolerance * w.abs() + 1e-3,
+                            "{dtype}: {g}, not {w}"
+                        );
                     }
                 }
             }
@@ -499,7 +538,9 @@ mod tests {
         for dtype in DType::ALL {
             let src = rng.tensor(dtype, &[5, 6, 7], -50.0, 50.0);
             let update = rng.tensor(dtype, &[2, 3, 4], -50.0, 50.0);
-            for (starts, steps) in [([1, 0, 3], [1, 1, 1]), ([4, 5, 6], [-3, -2, -2]), ([0, 1, 0], [4, 2, 2])] {
+            for (starts, steps) in
+                [([1, 0, 3], [1, 1, 1]), ([4, 5, 6], [-3, -2, -2]), ([0, 1, 0], [4, 2, 2])]
+            {
                 let mut want = src.bits();
                 for (i, b) in update.bits().into_iter().enumerate() {
                     let c = coordinates(i, &[2, 3, 4]);
@@ -512,7 +553,8 @@ mod tests {
                     assert_eq!(run_update(&prim, &[&src, &update]).unwrap().bits(), want, "{name}");
                 }
             }
-            let prim = Prim::SliceUpdate { starts: Box::new([0, 0, 0]), steps: Box::new([1, 1, 1]) };
+            let prim =
+                Prim::SliceUpdate { starts: Box::new([0, 0, 0]), steps: Box::new([1, 1, 1]) };
             let none = Tensor::empty(dtype, &[0, 6, 7]);
             assert_eq!(run_update(&prim, &[&src, &none]).unwrap().bits(), src.bits());
         }
@@ -535,7 +577,11 @@ mod tests {
                 let want: Vec<u64> = (0..48).map(|i| bits[place(i)]).collect();
                 for (name, src) in layouts(&src) {
                     let prim = Prim::DynamicSlice { axes: axes() };
-                    assert_eq!(run(&prim, &[&src, &start], dtype, &[2, 6, 4]).bits(), want, "{name}");
+                    assert_eq!(
+                        run(&prim, &[&src, &start], dtype, &[2, 6, 4]).bits(),
+                        want,
+                        "{name}"
+                    );
                 }
                 let mut want = bits.clone();
                 update.bits().into_iter().enumerate().for_each(|(i, b)| want[place(i)] = b);

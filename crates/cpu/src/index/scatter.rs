@@ -79,12 +79,28 @@ floats! {
     f16, f32, true, |w| w.to_f32(), |n| f16::from_f32(n);
     bf16, f32, true, |w| w.to_f32(), |n| bf16::from_f32(n);
 }
-update!(Truth, Truth, false, |w| w, |n| n,
-    |a, b| Truth(a.0 | b.0), Truth(a.0 & b.0), Truth(a.0 & b.0), Truth(a.0 | b.0));
-update!(Complex32, Complex32, false, |w| w, |n| n,
-    |a, b| a + b, a * b,
+update!(
+    Truth,
+    Truth,
+    false,
+    |w| w,
+    |n| n,
+    |a, b| Truth(a.0 | b.0),
+    Truth(a.0 & b.0),
+    Truth(a.0 & b.0),
+    Truth(a.0 | b.0)
+);
+update!(
+    Complex32,
+    Complex32,
+    false,
+    |w| w,
+    |n| n,
+    |a, b| a + b,
+    a * b,
     if b.is_nan() || (b.re, b.im) < (a.re, a.im) { b } else { a },
-    if b.is_nan() || (b.re, b.im) > (a.re, a.im) { b } else { a });
+    if b.is_nan() || (b.re, b.im) > (a.re, a.im) { b } else { a }
+);
 
 /// Picks the type of an update and runs the block with `$t` as it; an assignment only needs the size.
 macro_rules! by_update {
@@ -125,7 +141,7 @@ pub(crate) fn scatter(op: ScatterOp, axes: &Axes, job: &Job<'_>) -> Result<(), O
 const BUCKETS: usize = 64;
 
 /// What all chunks share.
-struct Scatter<'a, T> {
+struct Scatter<T> {
     op: ScatterOp,
     out: Shared<T>,
     updates: *const T,
@@ -134,11 +150,10 @@ struct Scatter<'a, T> {
     slices: Collapsed,
     /// Elements of a slice.
     size: usize,
-    positions: &'a [isize],
 }
 
 // SAFETY: addresses of memory that outlives the job; chunks write disjoint parts of the output.
-unsafe impl<T> Sync for Scatter<'_, T> {}
+unsafe impl<T> Sync for Scatter<T> {}
 
 fn scatter_in<T: Update>(op: ScatterOp, axes: &Axes, job: &Job<'_>) -> Result<(), OpError> {
     let (updates, out) = (&job.inputs[job.inputs.len() - 1], job.outputs[0]);
@@ -148,15 +163,6 @@ fn scatter_in<T: Update>(op: ScatterOp, axes: &Axes, job: &Job<'_>) -> Result<()
     let shape: SmallVec<[usize; 6]> = others(axes, out.shape.len()).map(|a| out.shape[a]).collect();
     let strides: SmallVec<[isize; 6]> = others(axes, out.shape.len()).map(|a| to[a]).collect();
 
-    let mut positions = vec![0isize; indices.count];
-    let faults = Faults::default();
-    let resolved = Shared::new(positions.as_mut_ptr());
-    parallel_ranges(indices.count, 1 << 14, |first, last| {
-        // SAFETY: this chunk's part of the positions.
-        indices.resolve(first, unsafe { resolved.slice(first, last - first) }, &faults);
-    });
-    faults.result(job.name())?;
-
     let scatter = Scatter::<T> {
         op,
         out: Shared::new(out.ptr.cast()),
@@ -164,20 +170,42 @@ fn scatter_in<T: Update>(op: ScatterOp, axes: &Axes, job: &Job<'_>) -> Result<()
         tuples: collapse(&updates.shape[..lead], &[&updates.strides[..lead]]),
         slices: collapse(&shape, &[&strides, &updates.strides[lead..]]),
         size: shape.iter().product(),
-        positions: &positions,
     };
-    if scatter.size == 0 || positions.is_empty() {
+    let singles = scatter.size <= 4 && indices.count >= 4096 && !keep_exact::<T>(op);
+    let positions = indices.all(job.name(), !singles)?;
+    if scatter.size == 0 || indices.count == 0 {
         return Ok(());
     }
-    if scatter.size <= 4 && positions.len() >= 4096 && !keep_exact::<T>(op) {
-        scatter.by_range(out.size());
+    if singles {
+        scatter.by_range(out.size(), &indices);
     } else {
-        scatter.by_group();
+        scatter.by_group(&positions);
     }
     Ok(())
 }
 
-impl<T: Update> Scatter<'_, T> {
+impl Indices<'_> {
+    /// Checks every tuple, and where asked to answers their positions.
+    fn all(&self, op: &'static str, keep: bool) -> Result<Vec<isize>, OpError> {
+        let mut positions = vec![0isize; if keep { self.count } else { 0 }];
+        let faults = Faults::default();
+        let resolved = Shared::new(positions.as_mut_ptr());
+        parallel_ranges(self.count, 1 << 14, |first, last| {
+            if keep {
+                // SAFETY: this chunk's part of the positions.
+                self.resolve(first, unsafe { resolved.slice(first, last - first) }, &faults);
+                return;
+            }
+            let mut part = [0isize; 256];
+            for at in (first..last).step_by(256) {
+                self.resolve(at, &mut part[..256.min(last - at)], &faults);
+            }
+        });
+        faults.result(op).map(|()| positions)
+    }
+}
+
+impl<T: Update> Scatter<T> {
     fn update(&self, tuple: usize) -> *const T {
         let t = &self.tuples;
         let offset = match t.shape.len() {
@@ -188,64 +216,72 @@ impl<T: Update> Scatter<'_, T> {
     }
 
     /// Tuples are dealt to buckets, each a range of the output, in order; buckets run in parallel.
-    fn by_range(&self, total: usize) {
-        let count = self.positions.len();
-        let shift = (total.div_ceil(BUCKETS)).next_power_of_two().trailing_zeros();
+    /// This goes on in rounds that stay in cache.
+    fn by_range(&self, total: usize, indices: &Indices<'_>) {
+        const ROUND: usize = 1 << 17;
+        const PART: usize = 1 << 13;
+        let shift = total.div_ceil(BUCKETS).next_power_of_two().trailing_zeros();
         let bucket = |position: isize| position as usize >> shift;
-        let chunks = count.div_ceil(1 << 16);
-        let part = |c: usize| (c << 16, count.min((c + 1) << 16));
-        let mut starts = vec![[0usize; BUCKETS]; chunks];
-        let counts = Shared::new(starts.as_mut_ptr());
-        parallel(chunks, |c| {
-            // SAFETY: this chunk's counts.
-            let counts = unsafe { &mut *counts.get().add(c) };
-            let (first, last) = part(c);
-            self.positions[first..last].iter().for_each(|&p| counts[bucket(p)] += 1);
-        });
-        let mut next = 0;
-        let mut bounds = [0usize; BUCKETS + 1];
-        for b in 0..BUCKETS {
-            for chunk in starts.iter_mut() {
-                (chunk[b], next) = (next, next + chunk[b]);
+        let (mut positions, mut dealt) = (vec![0isize; ROUND], vec![(0isize, 0usize); ROUND]);
+        let mut starts = vec![[0usize; BUCKETS]; ROUND / PART];
+        for round in (0..indices.count).step_by(ROUND) {
+            let count = ROUND.min(indices.count - round);
+            let parts = count.div_ceil(PART);
+            let (all, counts) =
+                (Shared::new(positions.as_mut_ptr()), Shared::new(starts.as_mut_ptr()));
+            parallel(parts, |c| {
+                let first = c * PART;
+                // SAFETY: this chunk's positions and counts.
+                let (part, counts) = unsafe {
+                    (all.slice(first, PART.min(count - first)), &mut *counts.get().add(c))
+                };
+                indices.resolve(round + first, part, &Faults::default());
+                counts.fill(0);
+                part.iter().for_each(|&p| counts[bucket(p)] += 1);
+            });
+            let mut bounds = [0usize; BUCKETS + 1];
+            let mut next = 0;
+            for b in 0..BUCKETS {
+                for part in &mut starts[..parts] {
+                    (part[b], next) = (next, next + part[b]);
+                }
+                bounds[b + 1] = next;
             }
-            bounds[b + 1] = next;
-        }
-        let mut dealt: Vec<(isize, usize)> = Vec::with_capacity(count);
-        let (places, tuples) = (Shared::new(starts.as_mut_ptr()), Shared::new(dealt.as_mut_ptr()));
-        parallel(chunks, |c| {
-            // SAFETY: this chunk's places, which are disjoint from those of other chunks.
-            unsafe {
-                let places = &mut *places.get().add(c);
-                let (first, last) = part(c);
-                for (i, &p) in self.positions[first..last].iter().enumerate() {
+            let (tuples, places) =
+                (Shared::new(dealt.as_mut_ptr()), Shared::new(starts.as_mut_ptr()));
+            parallel(parts, |c| {
+                let first = c * PART;
+                let part = &positions[first..count.min(first + PART)];
+                // SAFETY: this chunk's places, which are disjoint from those of other chunks.
+                let places = unsafe { &mut *places.get().add(c) };
+                for (i, &p) in part.iter().enumerate() {
                     let place = &mut places[bucket(p)];
-                    tuples.get().add(*place).write((p, first + i));
+                    // SAFETY: as above.
+                    unsafe { *tuples.get().add(*place) = (p, round + first + i) };
                     *place += 1;
                 }
-            }
-        });
-        // SAFETY: every tuple was dealt to one place.
-        unsafe { dealt.set_len(count) };
-        parallel(BUCKETS, |b| {
-            for &(position, tuple) in &dealt[bounds[b]..bounds[b + 1]] {
-                let update = self.update(tuple);
-                if self.size == 1 {
-                    // SAFETY: a checked position, in this chunk's range.
-                    unsafe {
-                        let to = self.out.get().offset(position);
-                        *to = T::apply(self.op, *to, *update);
+            });
+            parallel(BUCKETS, |b| {
+                for &(position, tuple) in &dealt[bounds[b]..bounds[b + 1]] {
+                    let update = self.update(tuple);
+                    if self.size == 1 {
+                        // SAFETY: a checked position, in this chunk's range.
+                        unsafe {
+                            let to = self.out.get().offset(position);
+                            *to = T::apply(self.op, *to, *update);
+                        }
+                    } else {
+                        self.slice(position, update, 0, self.size);
                     }
-                } else {
-                    self.slice(position, update, 0, self.size);
                 }
-            }
-        });
+            });
+        }
     }
 
     /// Groups of tuples that share a destination run in parallel; so do pieces of long slices.
-    fn by_group(&self) {
+    fn by_group(&self, positions: &[isize]) {
         let mut order: Vec<(isize, usize)> =
-            self.positions.iter().copied().enumerate().map(|(tuple, p)| (p, tuple)).collect();
+            positions.iter().copied().enumerate().map(|(tuple, p)| (p, tuple)).collect();
         if !order.is_sorted() {
             order.sort_unstable();
         }

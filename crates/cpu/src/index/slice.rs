@@ -18,7 +18,9 @@ pub(crate) fn slice_update(starts: &[i64], steps: &[i64], job: &Job<'_>) {
         to.push(steps[axis] as isize * stride);
     }
     // SAFETY: the slice lies inside the output, as the primitive says.
-    unsafe { copy(out.ptr, first, &to, update.ptr, 0, update.strides, update.shape, out.dtype.size()) };
+    unsafe {
+        copy(out.ptr, first, &to, update.ptr, 0, update.strides, update.shape, out.dtype.size())
+    };
 }
 
 /// See [`lazul_ir::Prim::DynamicSlice`]. A start is not counted from the end: it must leave the
@@ -40,7 +42,9 @@ pub(crate) fn dynamic_slice_update(axes: &Axes, job: &Job<'_>) -> Result<(), OpE
     let to = row_major(out.shape);
     let first = start(axes, &job.inputs[2], out.shape, update.shape, &to, job.name())?;
     // SAFETY: `start` checked that the block lies inside the output.
-    unsafe { copy(out.ptr, first, &to, update.ptr, 0, update.strides, update.shape, out.dtype.size()) };
+    unsafe {
+        copy(out.ptr, first, &to, update.ptr, 0, update.strides, update.shape, out.dtype.size())
+    };
     Ok(())
 }
 

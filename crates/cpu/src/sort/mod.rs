@@ -2,14 +2,15 @@
 //!
 //! Elements become unsigned keys of the same order (the sign bit of floats flipped, NaN the largest
 //! key, -0 the key of +0, complex numbers lexicographic), and what is sorted is the key with the
-//! element's position below it: keys are then distinct, so that any algorithm gives the one stable
-//! order and threads cannot change it. Lines run in parallel; a long line is sorted by a parallel
-//! radix sort.
+//! element's position below it: entries are then distinct, so that any algorithm gives the one stable
+//! order and threads cannot change it. Where positions are not asked for, and no two elements that
+//! differ share a key, keys are sorted alone and turned back into elements. Lines run in parallel; a
+//! long line is sorted by a parallel radix sort.
 
 use crate::pool::{parallel, parallel_ranges};
 use crate::rows::{Shared, apart, at};
 use crate::strided::offset_of;
-use lazul_ir::{Complex32, DType, Job, Target, bf16, f16};
+use lazul_ir::{Complex32, DType, Job, Operand, Target, bf16, f16};
 use smallvec::SmallVec;
 
 mod radix;
@@ -55,57 +56,140 @@ fn run(axis: usize, job: &Job<'_>, positions: bool) {
 
 /// An element that has an order-preserving unsigned key.
 trait Sortable: Copy + Send + Sync {
+    type Key: radix::Key;
     /// The key with a position below it.
     type Entry: radix::Entry;
-    fn entry(self, position: u32) -> Self::Entry;
+    fn key(self) -> u64;
+    /// The element that has a key; one of them, where [`Sortable::shares`] holds.
+    fn from_key(key: u64) -> Self;
+    /// Whether the key is also that of an element with other bits: NaN, and zeros.
+    fn shares(self) -> bool;
 }
 
-/// The key of a float's bits: `$sign` is the sign bit.
-macro_rules! float_key {
-    ($bits:expr, $sign:expr, $nan:expr) => {{
-        let bits = if $bits == $sign { 0 } else { $bits }; // -0 is 0
-        let key = if bits & $sign != 0 { !bits } else { bits | $sign };
-        if $nan { !0 } else { key }
-    }};
-}
-
-macro_rules! sortable {
-    ($($t:ty, $entry:ty, |$x:ident| $key:expr;)*) => {$(
+macro_rules! integers {
+    ($($t:ty, $unsigned:ty, $flip:expr, $key:ident, $entry:ty;)*) => {$(
         impl Sortable for $t {
+            type Key = radix::$key;
             type Entry = $entry;
             #[inline(always)]
-            fn entry(self, position: u32) -> $entry {
-                let $x = self;
-                <$entry as radix::Entry>::new($key as u64, position)
+            fn key(self) -> u64 {
+                (self as $unsigned ^ $flip) as u64
+            }
+            #[inline(always)]
+            fn from_key(key: u64) -> $t {
+                (key as $unsigned ^ $flip) as $t
+            }
+            #[inline(always)]
+            fn shares(self) -> bool {
+                false
             }
         }
     )*};
 }
-sortable! {
-    u8, u64, |x| x;
-    u16, u64, |x| x;
-    u32, u64, |x| x;
-    u64, (u64, u32), |x| x;
-    i8, u64, |x| x as u8 ^ 0x80;
-    i16, u64, |x| x as u16 ^ 0x8000;
-    i32, u64, |x| x as u32 ^ 0x8000_0000;
-    i64, (u64, u32), |x| x as u64 ^ (1 << 63);
-    f16, u64, |x| float_key!(x.to_bits(), 0x8000u16, x.is_nan());
-    bf16, u64, |x| float_key!(x.to_bits(), 0x8000u16, x.is_nan());
-    f32, u64, |x| float_key!(x.to_bits(), 0x8000_0000u32, x.is_nan());
-    f64, (u64, u32), |x| float_key!(x.to_bits(), 1u64 << 63, x.is_nan());
-    Complex32, (u64, u32), |x| {
-        let re: u32 = float_key!(x.re.to_bits(), 0x8000_0000u32, false);
-        let im: u32 = float_key!(x.im.to_bits(), 0x8000_0000u32, false);
-        if x.is_nan() { !0 } else { (re as u64) << 32 | im as u64 }
-    };
+integers! {
+    u8, u8, 0, Key8, u64;
+    u16, u16, 0, Key16, u64;
+    u32, u32, 0, Key32, u64;
+    u64, u64, 0, Key64, (u64, u32);
+    i8, u8, 0x80, Key8, u64;
+    i16, u16, 0x8000, Key16, u64;
+    i32, u32, 0x8000_0000, Key32, u64;
+    i64, u64, 1 << 63, Key64, (u64, u32);
+}
+
+macro_rules! floats {
+    ($($t:ty, $bits:ty, $sign:expr, $key:ident, $entry:ty;)*) => {$(
+        impl Sortable for $t {
+            type Key = radix::$key;
+            type Entry = $entry;
+            #[inline(always)]
+            fn key(self) -> u64 {
+                let bits = self.to_bits();
+                let bits = if bits == $sign { 0 } else { bits }; // -0 is 0
+                let key = if bits & $sign != 0 { !bits } else { bits | $sign };
+                (if self.is_nan() { !0 } else { key }) as u64
+            }
+            #[inline(always)]
+            fn from_key(key: u64) -> $t {
+                let key = key as $bits;
+                <$t>::from_bits(if key & $sign != 0 { key ^ $sign } else { !key })
+            }
+            #[inline(always)]
+            fn shares(self) -> bool {
+                self.is_nan() | (self.to_bits() == $sign)
+            }
+        }
+    )*};
+}
+floats! {
+    f16, u16, 0x8000u16, Key16, u64;
+    bf16, u16, 0x8000u16, Key16, u64;
+    f32, u32, 0x8000_0000u32, Key32, u64;
+    f64, u64, 1u64 << 63, Key64, (u64, u32);
+}
+
+impl Sortable for Complex32 {
+    type Key = radix::Key64;
+    type Entry = (u64, u32);
+    #[inline(always)]
+    fn key(self) -> u64 {
+        if self.is_nan() { !0 } else { self.re.key() << 32 | self.im.key() }
+    }
+    #[inline(always)]
+    fn from_key(key: u64) -> Complex32 {
+        Complex32::new(f32::from_key(key >> 32), f32::from_key(key & 0xffff_ffff))
+    }
+    #[inline(always)]
+    fn shares(self) -> bool {
+        self.re.shares() | self.im.shares()
+    }
+}
+
+/// Walks some lines, neighbours in memory together, long lines in parallel. An element's slot is its
+/// place where lines lie one after the other.
+struct Each<'a> {
+    len: usize,
+    /// Where each line begins in the operand, and the distance between its elements.
+    offsets: &'a [isize],
+    step: isize,
+    /// Where each line begins in the output, and the distance between its elements.
+    starts: &'a [usize],
+    inner: usize,
+}
+
+impl Each<'_> {
+    /// Calls `f(slot, position, element)` for every element.
+    #[inline(always)]
+    fn read<T: Sortable>(&self, src: &Operand<'_>, f: impl Fn(usize, u32, T) + Sync) {
+        parallel_ranges(self.len, 1 << 16, |low, high| {
+            for i in low..high {
+                for (l, &offset) in self.offsets.iter().enumerate() {
+                    let from = src.ptr.cast::<T>().wrapping_offset(offset + i as isize * self.step);
+                    // SAFETY: element `i` of a line of a live operand.
+                    f(l * self.len + i, i as u32, unsafe { *from });
+                }
+            }
+        });
+    }
+
+    /// Calls `f(line, slot, place)` for every element, `place` being that in the output.
+    #[inline(always)]
+    fn write(&self, f: impl Fn(usize, usize, usize) + Sync) {
+        parallel_ranges(self.len, 1 << 16, |low, high| {
+            for i in low..high {
+                for (l, &start) in self.starts.iter().enumerate() {
+                    f(l, l * self.len + i, start + i * self.inner);
+                }
+            }
+        });
+    }
 }
 
 /// Lines handled together where neighbours along the axis are far apart in memory.
 const LINES: usize = 16;
 
 fn lines<T: Sortable>(axis: usize, job: &Job<'_>, out: &Target<'_>, positions: bool) {
-    use radix::Entry as _;
+    use radix::{Entry, Key};
     let src = &job.inputs[0];
     let len = src.shape[axis];
     assert!(len <= u32::MAX as usize, "a line of 2^32 elements or more has no u32 positions");
@@ -125,46 +209,49 @@ fn lines<T: Sortable>(axis: usize, job: &Job<'_>, out: &Target<'_>, positions: b
         let n = last - first;
         let offsets: SmallVec<[isize; LINES]> =
             (first..last).map(|l| offset_of(l, &shape, &strides)).collect();
-        let mut values: Vec<T> = Vec::with_capacity(n * len);
-        let mut entries: Vec<T::Entry> = Vec::with_capacity(n * len);
-        let (value_out, entry_out) =
-            (Shared::new(values.as_mut_ptr()), Shared::new(entries.as_mut_ptr()));
-        parallel_ranges(len, 1 << 16, |low, high| {
-            for i in low..high {
-                for (l, &offset) in offsets.iter().enumerate() {
-                    // SAFETY: element `i` of line `first + l`; the slots are reserved for it.
-                    unsafe {
-                        let x = *src.ptr.cast::<T>().offset(offset + i as isize * step);
-                        value_out.get().add(l * len + i).write(x);
-                        entry_out.get().add(l * len + i).write(x.entry(i as u32));
-                    }
+        let starts: SmallVec<[usize; LINES]> =
+            (first..last).map(|l| l / inner * len * inner + l % inner).collect();
+        let each = Each { len, offsets: &offsets, step, starts: &starts, inner };
+        if !positions {
+            let shared = std::sync::atomic::AtomicBool::new(false);
+            let mut keys: Vec<T::Key> = Vec::with_capacity(n * len);
+            let slots = Shared::new(keys.as_mut_ptr());
+            each.read::<T>(src, |slot, _, x| {
+                // SAFETY: each slot is written once.
+                unsafe { slots.get().add(slot).write(T::Key::new(x.key())) };
+                if x.shares() {
+                    shared.store(true, std::sync::atomic::Ordering::Relaxed);
                 }
-            }
-        });
-        // SAFETY: all `n * len` slots were written.
-        unsafe {
-            values.set_len(n * len);
-            entries.set_len(n * len);
-        }
-        for line in entries.chunks_mut(len) {
-            radix::sort(line);
-        }
-        let (values, entries) = (&values, &entries);
-        parallel_ranges(len, 1 << 16, |low, high| {
-            for i in low..high {
-                for l in 0..n {
-                    let line = first + l;
-                    let place = (line / inner * len + i) * inner + line % inner;
-                    let position = entries[l * len + i].position();
+            });
+            if !shared.into_inner() {
+                // SAFETY: all slots were written.
+                unsafe { keys.set_len(n * len) };
+                keys.chunks_mut(len).for_each(radix::sort);
+                each.write(|_, slot, place| {
                     // SAFETY: each place of the output is written once.
-                    unsafe {
-                        if positions {
-                            at(out, place).cast::<u32>().write(position);
-                        } else {
-                            let value = values[l * len + position as usize];
-                            at(out, place).cast::<T>().write(value);
-                        }
-                    }
+                    unsafe { at(out, place).cast::<T>().write(T::from_key(keys[slot].get())) };
+                });
+                return;
+            }
+        }
+        let mut entries: Vec<T::Entry> = Vec::with_capacity(n * len);
+        let slots = Shared::new(entries.as_mut_ptr());
+        each.read::<T>(src, |slot, position, x| {
+            // SAFETY: each slot is written once.
+            unsafe { slots.get().add(slot).write(T::Entry::new(x.key(), position)) };
+        });
+        // SAFETY: all slots were written.
+        unsafe { entries.set_len(n * len) };
+        entries.chunks_mut(len).for_each(radix::sort);
+        each.write(|line, slot, place| {
+            let position = entries[slot].position();
+            // SAFETY: an element of the line; each place of the output is written once.
+            unsafe {
+                if positions {
+                    at(out, place).cast::<u32>().write(position);
+                } else {
+                    let offset = offsets[line] + position as isize * step;
+                    at(out, place).cast::<T>().write(*src.ptr.cast::<T>().offset(offset));
                 }
             }
         });
@@ -247,8 +334,16 @@ mod tests {
         for n in [1000, 40_000, 300_001] {
             let bits: Vec<u64> = (0..n).map(|_| rng.bits()).collect();
             check(&Tensor::new(&bits, &[n]), 0, "u64");
-            check(&Tensor::new(&bits.iter().map(|&b| b as i64).collect::<Vec<_>>(), &[n]), 0, "i64");
-            check(&Tensor::new(&bits.iter().map(|&b| b as i32).collect::<Vec<_>>(), &[n]), 0, "i32");
+            check(
+                &Tensor::new(&bits.iter().map(|&b| b as i64).collect::<Vec<_>>(), &[n]),
+                0,
+                "i64",
+            );
+            check(
+                &Tensor::new(&bits.iter().map(|&b| b as i32).collect::<Vec<_>>(), &[n]),
+                0,
+                "i32",
+            );
             check(&Tensor::new(&bits.iter().map(|&b| b as u8).collect::<Vec<_>>(), &[n]), 0, "u8");
             // Any bit pattern is a float: NaN, infinities, subnormals and both zeros among them.
             let floats: Vec<f32> = bits.iter().map(|&b| f32::from_bits(b as u32)).collect();
@@ -272,7 +367,8 @@ mod tests {
         assert_eq!(p.to_vec::<u32>(), [6, 0, 2, 5, 7, 3, 1, 4]);
         check(&x, 0, "specials");
         let c = Complex32::new;
-        let x = Tensor::new(&[c(1.0, nan), c(1.0, 2.0), c(1.0, -2.0), c(-0.0, 1.0), c(0.0, 0.0)], &[5]);
+        let x =
+            Tensor::new(&[c(1.0, nan), c(1.0, 2.0), c(1.0, -2.0), c(-0.0, 1.0), c(0.0, 0.0)], &[5]);
         let p = run(&Prim::ArgSort { axis: 0 }, &[&x], DType::U32, &[5]);
         assert_eq!(p.to_vec::<u32>(), [4, 3, 2, 1, 0]);
     }

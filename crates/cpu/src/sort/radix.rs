@@ -1,24 +1,66 @@
-//! Sorting of keys with positions: the standard library's sort for short slices, a parallel
-//! least-significant-digit radix sort for long ones.
+//! Sorting of unsigned keys, alone or above positions: the standard library's sort for short slices,
+//! a parallel least-significant-digit radix sort for others.
 
 use crate::pool::parallel;
 use crate::rows::Shared;
 
-/// Slices of this length and more are sorted by radix.
+/// Lines of this length and more are worth several threads of their own.
 pub(super) const LONG: usize = 1 << 15;
 
-/// A key above a position.
-pub(super) trait Entry: Copy + Ord + Send + Sync {
+/// What is sorted, by its order as a number; the digits below the key, which positions take, ascend
+/// already.
+pub(super) trait Digits: Copy + Ord + Send + Sync {
     /// Digits of eight bits that the key has.
     const DIGITS: usize;
+    fn digit(self, digit: usize) -> usize;
+}
+
+/// A key above a position.
+pub(super) trait Entry: Digits {
     fn new(key: u64, position: u32) -> Self;
     fn position(self) -> u32;
-    fn digit(self, digit: usize) -> usize;
+}
+
+/// A key by itself.
+pub(super) trait Key: Digits {
+    fn new(key: u64) -> Self;
+    fn get(self) -> u64;
+}
+
+macro_rules! key {
+    ($($t:ty, $digits:literal, $name:ident;)*) => {$(
+        /// A key of that many digits.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(super) struct $name($t);
+
+        impl Digits for $name {
+            const DIGITS: usize = $digits;
+            #[inline(always)]
+            fn digit(self, digit: usize) -> usize {
+                (self.0 >> (8 * digit)) as usize & 255
+            }
+        }
+        impl Key for $name {
+            #[inline(always)]
+            fn new(key: u64) -> $name {
+                $name(key as $t)
+            }
+            #[inline(always)]
+            fn get(self) -> u64 {
+                self.0 as u64
+            }
+        }
+    )*};
+}
+key! {
+    u8, 1, Key8;
+    u16, 2, Key16;
+    u32, 4, Key32;
+    u64, 8, Key64;
 }
 
 /// A key of 32 bits or fewer.
 impl Entry for u64 {
-    const DIGITS: usize = 4;
     #[inline(always)]
     fn new(key: u64, position: u32) -> u64 {
         key << 32 | position as u64
@@ -27,6 +69,10 @@ impl Entry for u64 {
     fn position(self) -> u32 {
         self as u32
     }
+}
+
+impl Digits for u64 {
+    const DIGITS: usize = 4;
     #[inline(always)]
     fn digit(self, digit: usize) -> usize {
         (self >> (32 + 8 * digit)) as usize & 255
@@ -34,7 +80,6 @@ impl Entry for u64 {
 }
 
 impl Entry for (u64, u32) {
-    const DIGITS: usize = 8;
     #[inline(always)]
     fn new(key: u64, position: u32) -> (u64, u32) {
         (key, position)
@@ -43,25 +88,29 @@ impl Entry for (u64, u32) {
     fn position(self) -> u32 {
         self.1
     }
+}
+
+impl Digits for (u64, u32) {
+    const DIGITS: usize = 8;
     #[inline(always)]
     fn digit(self, digit: usize) -> usize {
         (self.0 >> (8 * digit)) as usize & 255
     }
 }
 
-/// Sorts entries whose positions ascend.
-pub(super) fn sort<E: Entry>(entries: &mut [E]) {
-    if entries.len() < LONG {
+/// Sorts keys, or entries whose positions ascend.
+pub(super) fn sort<E: Digits>(entries: &mut [E]) {
+    if entries.len() < 512 * E::DIGITS {
         entries.sort_unstable();
     } else {
         radix(entries);
     }
 }
 
-fn radix<E: Entry>(entries: &mut [E]) {
+fn radix<E: Digits>(entries: &mut [E]) {
     let len = entries.len();
     let mut scratch: Vec<E> = Vec::with_capacity(len);
-    let chunk = (len / 32).clamp(LONG / 4, 1 << 18);
+    let chunk = (len / 32).clamp(1 << 13, 1 << 18);
     let chunks = len.div_ceil(chunk);
     let (mut from, mut to) = (Shared::new(entries.as_mut_ptr()), Shared::new(scratch.as_mut_ptr()));
     let mut moved = false;
