@@ -1,5 +1,6 @@
 //! Making arrays from Rust values, and reading them back.
 
+use crate::scope::call_site;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
 use crate::ints::IntoInts;
@@ -46,7 +47,7 @@ impl Array {
     /// ```
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: impl IntoInts) -> Array {
-        from_raw("array", bytes_of(data), data.len(), shape, T::DTYPE, Location::caller())
+        from_raw("array", bytes_of(data), data.len(), shape, T::DTYPE, call_site())
     }
 
     /// An array of `shape` from little-endian bytes in row-major order, of any alignment, copied.
@@ -54,7 +55,7 @@ impl Array {
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl IntoInts, dtype: DType) -> Array {
         let n = bytes.len() / dtype.size();
-        let site = Location::caller();
+        let site = call_site();
         if bytes.len() % dtype.size() != 0 {
             let message = format!("{} bytes are not a whole number of {dtype}", bytes.len());
             return Array::fail(Error::new(ErrorKind::Shape, "from_bytes", message), site);
@@ -76,7 +77,7 @@ impl Array {
         shape: impl IntoInts,
         dtype: DType,
     ) -> Array {
-        let site = Location::caller();
+        let site = call_site();
         match checked_shape("load", shape) {
             Ok(shape) => {
                 let load = Op::Load(Arc::new(Load { source, offset }));
@@ -95,7 +96,7 @@ impl Array {
     #[track_caller]
     pub fn scalar<T: Element>(value: T) -> Array {
         let data = Data::constant(Scalar::new(value), 0);
-        Array::ready(Shape::scalar(), T::DTYPE, data, Location::caller())
+        Array::ready(Shape::scalar(), T::DTYPE, data, call_site())
     }
 
     /// `Ok` unless the array, or one that it is built on, comes from a wrong call. Computes nothing.
@@ -138,7 +139,7 @@ impl Array {
         let shape = self.shape()?;
         shape.try_into().map_err(|_| {
             let message = format!("expected {N} dimensions, found {}", self.0.shape);
-            Error::new(ErrorKind::Shape, "dims", message).at(Location::caller())
+            Error::new(ErrorKind::Shape, "dims", message).at(call_site())
         })
     }
 
@@ -152,7 +153,7 @@ impl Array {
         let at = if axis < 0 { axis + shape.len() as i64 } else { axis };
         usize::try_from(at).ok().and_then(|i| shape.get(i).copied()).ok_or_else(|| {
             let message = format!("axis {axis} is out of range for {}", self.0.shape);
-            Error::new(ErrorKind::Axis, "dim", message).at(Location::caller())
+            Error::new(ErrorKind::Axis, "dim", message).at(call_site())
         })
     }
 
@@ -260,7 +261,7 @@ impl Array {
             let message = "only an array of one element is an item";
             return Err(Error::new(ErrorKind::Shape, "item", message)
                 .operands([(self.0.dtype, self.0.shape.clone())])
-                .at(Location::caller()));
+                .at(call_site()));
         }
         self.eval()?;
         match &*self.0.lock() {

@@ -5,6 +5,7 @@
 //! i32 (i64 if it needs that), a complex scalar complex64; an integer that does not fit the array's
 //! integer dtype is an error, never a wrapped value.
 
+use crate::scope::call_site;
 use crate::error::{Error, ErrorKind};
 use crate::node::{Array, Data};
 use lazul_ir::{Complex32, DType, Scalar, Shape, bf16, dtype::Kind, f16};
@@ -138,8 +139,8 @@ impl Operand {
             Operand::Weak(w) => {
                 let dtype = w.own_dtype();
                 match w.to_scalar(dtype) {
-                    Some(s) => constant(s, Shape::scalar(), Location::caller()),
-                    None => Array::fail(too_big(op, w, dtype), Location::caller()),
+                    Some(s) => constant(s, Shape::scalar(), call_site()),
+                    None => Array::fail(too_big(op, w, dtype), call_site()),
                 }
             }
         }
@@ -153,8 +154,8 @@ impl Operand {
             Operand::Weak(w) => {
                 let dtype = w.dtype_beside(other);
                 match w.to_scalar(dtype) {
-                    Some(s) => constant(s, Shape::scalar(), Location::caller()),
-                    None => Array::fail(too_big(op, w, dtype), Location::caller()),
+                    Some(s) => constant(s, Shape::scalar(), call_site()),
+                    None => Array::fail(too_big(op, w, dtype), call_site()),
                 }
             }
         }

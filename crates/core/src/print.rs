@@ -1,14 +1,13 @@
 //! Printing arrays the way MLX does: `array([1, 2, 3], dtype=float32)`.
+//!
+//! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`.
 
 use crate::node::Array;
 use lazul_ir::{DType, Element, bf16, f16};
 use std::fmt::{Debug, Display, Formatter, Result, Write};
 
-/// Axes longer than twice this, in arrays of more than [`SUMMARY`] elements, show this many entries
-/// at each end.
+/// Axes longer than twice this show this many entries at each end.
 const EDGE: usize = 3;
-/// Arrays of more elements than this are abbreviated.
-const SUMMARY: usize = 1000;
 
 /// Evaluates the array and prints it; an array that failed, or fails now, prints its error.
 impl Display for Array {
@@ -16,6 +15,11 @@ impl Display for Array {
         if let Err(e) = self.eval() {
             return write!(f, "array(<{e}>)");
         }
+        let decimals = f.precision();
+        let float = |v: f64| match decimals {
+            Some(n) if v.is_finite() => format!("{v:.n$}"),
+            _ => general(v),
+        };
         let printed = match self.0.dtype {
             DType::Bool => self.show::<bool>(f, |v| if v { "True" } else { "False" }.to_string()),
             DType::U8 => self.show::<u8>(f, |v| v.to_string()),
@@ -26,13 +30,14 @@ impl Display for Array {
             DType::I16 => self.show::<i16>(f, |v| v.to_string()),
             DType::I32 => self.show::<i32>(f, |v| v.to_string()),
             DType::I64 => self.show::<i64>(f, |v| v.to_string()),
-            DType::F16 => self.show::<f16>(f, |v| general(v.to_f64())),
-            DType::BF16 => self.show::<bf16>(f, |v| general(v.to_f64())),
-            DType::F32 => self.show::<f32>(f, |v| general(v as f64)),
-            DType::F64 => self.show::<f64>(f, general),
+            DType::F16 => self.show::<f16>(f, |v| float(v.to_f64())),
+            DType::BF16 => self.show::<bf16>(f, |v| float(v.to_f64())),
+            DType::F32 => self.show::<f32>(f, |v| float(v as f64)),
+            DType::F64 => self.show::<f64>(f, float),
             DType::C64 => self.show::<lazul_ir::Complex32>(f, |v| {
-                let sign = if v.im.is_sign_negative() && !v.im.is_nan() { "-" } else { "+" };
-                format!("{}{sign}{}j", general(v.re as f64), general(v.im.abs() as f64))
+                // A negative zero is not below zero: it brings its sign along, `0+-0j`.
+                let plus = if v.im < 0.0 { "" } else { "+" };
+                format!("{}{plus}{}j", float(v.re as f64), float(v.im as f64))
             }),
         };
         printed?;
@@ -84,9 +89,8 @@ impl Array {
         };
         f.write_str("array(")?;
         let shape = &self.0.shape[..];
-        let brief = values.len() > SUMMARY;
         let mut out = String::new();
-        level(&mut out, shape, &values, brief, "array(".len(), &text)?;
+        level(&mut out, shape, &values, "array(".len(), &text)?;
         f.write_str(&out)
     }
 }
@@ -96,7 +100,6 @@ fn level<T: Element>(
     out: &mut String,
     shape: &[usize],
     values: &[T],
-    brief: bool,
     indent: usize,
     text: &impl Fn(T) -> String,
 ) -> Result {
@@ -111,7 +114,7 @@ fn level<T: Element>(
     } else {
         format!(",\n{:width$}", "", width = indent + 1)
     };
-    let abbreviated = brief && n > 2 * EDGE;
+    let abbreviated = n > 2 * EDGE;
     let mut i = 0;
     while i < n {
         if i > 0 {
@@ -122,7 +125,7 @@ fn level<T: Element>(
             i = n - EDGE;
             continue;
         }
-        level(out, inner, &values[i * step..(i + 1) * step], brief, indent + 1, text)?;
+        level(out, inner, &values[i * step..(i + 1) * step], indent + 1, text)?;
         i += 1;
     }
     out.write_char(']')

@@ -116,14 +116,32 @@ pub fn uniform(
     })
 }
 
-/// Normal numbers of mean 0 and deviation 1: f32, f16 or bf16. Scale and shift them with ordinary
-/// operations.
+/// Normal numbers of mean 0 and variance 1, of any float dtype or complex64 (whose two parts have half
+/// the variance each). Drawn in f32. Scale and shift them with ordinary operations.
 ///
 /// The inverse error function of uniform numbers, by one fixed polynomial.
 #[track_caller]
 pub fn normal(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
-    let u = symmetric(shape, key);
-    u.erfinv().astype(dtype) * std::f64::consts::SQRT_2
+    attempt(|| {
+        if dtype == DType::C64 {
+            let mut pairs = checked_shape("normal", shape)?;
+            let numbers = pairs.clone();
+            pairs.push(2);
+            let parts = symmetric(&pairs, key).erfinv();
+            return Ok(parts.view(DType::C64).reshape(&numbers));
+        }
+        float_only("normal", dtype)?;
+        Ok(symmetric(shape, key).erfinv().astype(dtype) * std::f64::consts::SQRT_2)
+    })
+}
+
+/// Numbers of a continuous distribution are floats.
+fn float_only(op: &'static str, dtype: DType) -> Result<()> {
+    if dtype.is_float() {
+        return Ok(());
+    }
+    let why = format!("random numbers of this kind cannot be {dtype}");
+    Err(Error::new(ErrorKind::DType, op, why))
 }
 
 /// Uniform f32 numbers in the open interval (-1, 1).
@@ -162,21 +180,27 @@ pub fn bernoulli(p: impl IntoOperand, shape: impl IntoInts, key: Option<&Array>)
     uniform(0.0, 1.0, shape, DType::F32, key).less(p)
 }
 
-/// Standard Gumbel numbers: f32, f16 or bf16, drawn in f32.
+/// Standard Gumbel numbers of any float dtype, drawn in f32.
 #[track_caller]
 pub fn gumbel(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
-    let u = uniform(0.0, 1.0, shape, DType::F32, key);
-    u.log().negative().log().negative().astype(dtype)
+    attempt(|| {
+        float_only("gumbel", dtype)?;
+        let u = uniform(0.0, 1.0, shape, DType::F32, key);
+        Ok(u.log().negative().log().negative().astype(dtype))
+    })
 }
 
-/// Laplace numbers of mean 0 and scale 1: f32, f16 or bf16.
+/// Laplace numbers of mean 0 and scale 1, of any float dtype, drawn in f32.
 #[track_caller]
 pub fn laplace(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
-    let u = symmetric(shape, key);
-    (u.sign() * u.abs().negative().log1p()).astype(dtype)
+    attempt(|| {
+        float_only("laplace", dtype)?;
+        let u = symmetric(shape, key);
+        Ok((u.sign() * u.abs().negative().log1p()).astype(dtype))
+    })
 }
 
-/// Normal numbers limited to `lower ..= upper`, by inversion: f32, f16 or bf16.
+/// Normal numbers limited to `lower ..= upper`, by inversion, of any float dtype, drawn in f32.
 #[track_caller]
 pub fn truncated_normal(
     lower: f32,
@@ -185,10 +209,13 @@ pub fn truncated_normal(
     dtype: DType,
     key: Option<&Array>,
 ) -> Array {
-    let root = std::f32::consts::SQRT_2;
-    let edge = |x: f32| (Array::scalar(x) / root).erf();
-    let u = uniform(edge(lower), edge(upper), shape, DType::F32, key);
-    (u.erfinv() * root).minimum(upper).maximum(lower).astype(dtype)
+    attempt(|| {
+        float_only("truncated_normal", dtype)?;
+        let root = std::f32::consts::SQRT_2;
+        let edge = |x: f32| (Array::scalar(x) / root).erf();
+        let u = uniform(edge(lower), edge(upper), shape, DType::F32, key);
+        Ok((u.erfinv() * root).minimum(upper).maximum(lower).astype(dtype))
+    })
 }
 
 /// The integers `0 .. n` in random order, as u32.

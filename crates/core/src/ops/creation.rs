@@ -1,6 +1,7 @@
 //! New arrays: constants, ranges, identity matrices, triangles.
 
 use super::{attempt, error, prim};
+use crate::scope::call_site;
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
@@ -8,11 +9,10 @@ use crate::node::Array;
 use crate::operand::{IntoOperand, Operand, Weak, constant};
 use crate::ops::elementwise::where_;
 use lazul_ir::{DType, Prim, Scalar, Shape};
-use std::panic::Location;
 
 #[track_caller]
 fn filled(op: &'static str, shape: impl IntoInts, value: Scalar) -> Array {
-    let site = Location::caller();
+    let site = call_site();
     match checked_shape(op, shape) {
         Ok(shape) => constant(value, shape, site),
         Err(e) => Array::fail(e, site),

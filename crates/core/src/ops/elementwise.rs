@@ -2,6 +2,7 @@
 //! built on them, `where`, casts, and comparisons of whole arrays.
 
 use super::{attempt, broadcast_unchecked, cast_unchecked, error, prim};
+use crate::scope::call_site;
 use crate::error::ErrorKind;
 use crate::node::{Array, Data, State};
 use crate::operand::{IntoOperand, Operand, constant, pair};
@@ -11,7 +12,7 @@ use std::panic::Location;
 /// A unary operation of the table.
 #[track_caller]
 pub(crate) fn unary(op: UnaryOp, x: &Array) -> Array {
-    let site = Location::caller();
+    let site = call_site();
     if x.0.failed {
         return x.clone();
     }
@@ -28,7 +29,7 @@ pub(crate) fn unary(op: UnaryOp, x: &Array) -> Array {
 /// A binary operation of the table.
 #[track_caller]
 pub(crate) fn binary(op: BinaryOp, a: Operand, b: Operand) -> Array {
-    let site = Location::caller();
+    let site = call_site();
     let (a, b) = pair(op.name(), a, b);
     if a.0.failed || b.0.failed {
         return if a.0.failed { a } else { b };
@@ -289,12 +290,16 @@ impl Array {
     }
 
     /// NaN replaced by `nan`, infinities by the given values or the dtype's extremes. Integers are
-    /// their own.
+    /// their own. Not for complex64.
     #[track_caller]
     pub fn nan_to_num(&self, nan: f64, posinf: Option<f64>, neginf: Option<f64>) -> Array {
         let dtype = self.0.dtype;
-        if !dtype.is_float() {
+        if self.0.failed || !dtype.is_inexact() {
             return self.clone();
+        }
+        if dtype == DType::C64 {
+            let why = "is not defined for complex64";
+            return Array::fail(error(ErrorKind::DType, "nan_to_num", why, &[self]), call_site());
         }
         let largest = match dtype {
             DType::F16 => 65504.0,
@@ -321,7 +326,7 @@ impl Array {
         if self.0.failed {
             return self.clone();
         }
-        cast_unchecked(self, dtype, Location::caller())
+        cast_unchecked(self, dtype, call_site())
     }
 
     /// Values of e4m3 codes (u8) as `dtype`.
@@ -401,7 +406,7 @@ impl IntoOperand for Operand {
 /// ```
 #[track_caller]
 pub fn where_(condition: impl IntoOperand, a: impl IntoOperand, b: impl IntoOperand) -> Array {
-    let site = Location::caller();
+    let site = call_site();
     let condition = condition.into_operand().into_array("where");
     let (a, b) = pair("where", a.into_operand(), b.into_operand());
     attempt(|| {

@@ -1,10 +1,10 @@
 //! Matrix products.
 
 use super::{attempt, axis_of, cast_unchecked, error, prim};
+use crate::scope::call_site;
 use crate::error::ErrorKind;
 use crate::node::Array;
 use lazul_ir::{DType, Prim, Shape};
-use std::panic::Location;
 
 impl Array {
     /// Matrix product over the last two axes, with broadcasting of the others; one-dimensional
@@ -21,7 +21,7 @@ impl Array {
     /// ```
     #[track_caller]
     pub fn matmul(&self, other: &Array) -> Array {
-        let site = Location::caller();
+        let site = call_site();
         attempt(|| {
             self.check()?;
             other.check()?;

@@ -14,6 +14,7 @@ pub mod scan;
 pub mod shape;
 pub mod sort;
 
+use crate::scope::{call_site, with_site};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
 use lazul_ir::{DType, Prim, Shape, ViewOp};
@@ -27,13 +28,14 @@ pub(crate) fn prim(
     shape: Shape,
     dtype: DType,
 ) -> Array {
-    Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, Location::caller())
+    Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, call_site())
 }
 
 /// An array from a function that may find its arguments wrong, at the caller's line.
 #[track_caller]
 pub(crate) fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
-    f().unwrap_or_else(|e| Array::fail(e, Location::caller()))
+    let site = call_site();
+    with_site(site, f).unwrap_or_else(|e| Array::fail(e, site))
 }
 
 /// A shape error with the operands' shapes and dtypes.

@@ -2,10 +2,10 @@
 //! packs them.
 
 use super::{attempt, error, prim};
+use crate::scope::call_site;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs};
 use lazul_ir::{DType, Prim, Quantization, QuantizedOp, Shape};
-use std::panic::Location;
 
 /// A quantized matrix: `w ≈ scale * code + bias` for each group of the last axis.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Array {
     /// As [`Array::check`]; for a dtype other than f16, bf16 and f32; for a bad shape.
     #[track_caller]
     pub fn quantize(&self, form: Quantization) -> Result<Quantized> {
-        let site = Location::caller();
+        let site = call_site();
         self.check()?;
         let form = quantization(form.group_size, form.bits).map_err(|e| e.at(site))?;
         if !matches!(self.0.dtype, DType::F16 | DType::BF16 | DType::F32) {

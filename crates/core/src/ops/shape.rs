@@ -4,13 +4,13 @@
 //! strides cannot express copies.
 
 use super::{attempt, axes_of, axis_of, broadcast_unchecked, error, prim};
+use crate::scope::call_site;
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::IntoOperand;
 use lazul_ir::{Axes, DType, Prim, Shape, ViewOp};
-use std::panic::Location;
 
 #[track_caller]
 fn view(op: ViewOp, x: &Array, shape: Shape) -> Array {
@@ -205,7 +205,7 @@ impl Array {
     /// memory.
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl IntoInts) -> Array {
-        let site = Location::caller();
+        let site = call_site();
         attempt(|| {
             self.check()?;
             let shape = checked_shape("broadcast_to", shape)?;
@@ -311,7 +311,7 @@ impl Array {
         let n = self.dim(axis)?;
         if parts == 0 || n % parts != 0 {
             let why = format!("length {n} does not divide into {parts} equal parts");
-            return Err(error(ErrorKind::Shape, "split", why, &[self]).at(Location::caller()));
+            return Err(error(ErrorKind::Shape, "split", why, &[self]).at(call_site()));
         }
         let cuts: Vec<usize> = (1..parts).map(|i| i * (n / parts)).collect();
         self.split_at(&cuts, axis)
@@ -415,31 +415,40 @@ impl Array {
             }
             let mut shape = self.0.shape.clone();
             shape[axis] = count;
-            let need = |len: usize| {
-                if n >= len {
-                    return Ok(());
-                }
-                let why = format!("axis {axis} of length {n} is too short to pad {count} in this mode");
-                Err(error(ErrorKind::Shape, "pad", why, &[self]))
-            };
+            if n == 0 && !matches!(mode, Pad::Constant(_)) {
+                let why = format!("axis {axis} is empty: there is nothing to pad with in this mode");
+                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
+            }
             let (n, count) = (n as i64, count as i64);
+            // Padding longer than the axis is mirrored back and forth.
+            let mirrored = |place: fn(i64, i64) -> i64| {
+                let from = if first { -count } else { n };
+                let indices: Vec<i64> = (from..from + count).map(|i| place(i, n)).collect();
+                self.take(&Array::from_slice(&indices, [count]), at)
+            };
             Ok(Some(match mode {
                 Pad::Constant(value) => {
                     let value = lazul_ir::Scalar::from_f64(value, self.0.dtype);
-                    crate::operand::constant(value, shape, Location::caller())
+                    crate::operand::constant(value, shape, call_site())
                 }
                 Pad::Edge => {
-                    need(1)?;
                     let i = if first { 0 } else { n - 1 };
                     self.slice_axis(at, i, i + 1).broadcast_to(&shape)
                 }
+                Pad::Reflect if count >= n => mirrored(|i, n| {
+                    let period = (2 * n - 2).max(1);
+                    let i = i.rem_euclid(period);
+                    i.min(period - i)
+                }),
                 Pad::Reflect => {
-                    need(count as usize + 1)?;
                     let part = if first { (1, count + 1) } else { (n - 1 - count, n - 1) };
                     self.slice_axis(at, part.0, part.1).flip(axis)
                 }
+                Pad::Symmetric if count > n => mirrored(|i, n| {
+                    let i = i.rem_euclid(2 * n);
+                    i.min(2 * n - 1 - i)
+                }),
                 Pad::Symmetric => {
-                    need(count as usize)?;
                     let part = if first { (0, count) } else { (n - count, n) };
                     self.slice_axis(at, part.0, part.1).flip(axis)
                 }
@@ -509,9 +518,10 @@ pub enum Pad {
     Constant(f64),
     /// The outermost element.
     Edge,
-    /// The elements mirrored at the outermost one, which is not repeated.
+    /// The elements mirrored at the outermost one, which is not repeated; back and forth where the
+    /// padding is longer than the axis.
     Reflect,
-    /// The elements mirrored at the border: the outermost one is repeated.
+    /// The elements mirrored at the border: the outermost one is repeated; back and forth as above.
     Symmetric,
 }
 
@@ -597,7 +607,7 @@ pub fn broadcast_arrays(arrays: &[Array]) -> Result<Vec<Array>> {
         shape = Shape::broadcast(&shape, &a.0.shape).ok_or_else(|| {
             let all: Vec<&Array> = arrays.iter().collect();
             error(ErrorKind::Shape, "broadcast_arrays", "shapes cannot be broadcast", &all)
-                .at(Location::caller())
+                .at(call_site())
         })?;
     }
     Ok(arrays.iter().map(|a| a.broadcast_to(&shape)).collect())

@@ -1,0 +1,57 @@
+"""Op overhead of a peer: `ops.py numpy|torch|mlx` adds 4x4 arrays 10,000 times; prints JSON."""
+import json
+import statistics
+import sys
+import time
+
+CHAIN = 10_000
+
+
+def measure(chain):
+    chain()
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        chain()
+        times.append(time.perf_counter() - start)
+    return CHAIN / statistics.median(times)
+
+
+def main(peer):
+    if peer == "numpy":
+        import numpy as np
+
+        x = np.random.default_rng(0).standard_normal((4, 4), dtype=np.float32)
+
+        def chain():
+            y = np.zeros((4, 4), np.float32)
+            for _ in range(CHAIN):
+                y = y + x
+
+    elif peer == "torch":
+        import torch
+
+        torch.set_num_threads(2)
+        x = torch.randn(4, 4)
+
+        def chain():
+            y = torch.zeros(4, 4)
+            for _ in range(CHAIN):
+                y = y + x
+
+    else:
+        import mlx.core as mx
+
+        x = mx.random.normal((4, 4))
+        mx.eval(x)
+
+        def chain():
+            y = mx.zeros((4, 4))
+            for _ in range(CHAIN):
+                y = y + x
+            mx.eval(y)
+
+    print(json.dumps({"case": peer, "ops_per_second": measure(chain)}))
+
+
+main(sys.argv[1])

@@ -1,0 +1,94 @@
+"""Runs Lazul and its peers alternately and prints Markdown tables.
+
+    python benches/run.py ops
+    python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
+
+MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
+made of them by llama.cpp's converter. Peers that are not installed are left out, and said so. Build
+first: cargo build --release -p lazul-benches
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BIN = os.path.join(HERE, "..", "target", "release")
+
+
+def run(command, threads=2):
+    env = dict(os.environ, OMP_NUM_THREADS=str(threads), LAZUL_NUM_THREADS=str(threads))
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        print("left out:", " ".join(command), (done.stderr.strip().splitlines() or ["no output"])[-1], file=sys.stderr)
+        return None
+    return json.loads(lines[-1])
+
+
+def python(script, *args):
+    return [sys.executable, os.path.join(HERE, "peers", script), *map(str, args)]
+
+
+def ops(rounds):
+    programs = {
+        "lazul, unfused": [os.path.join(BIN, "ops")],
+        "lazul, fused": [os.path.join(BIN, "ops"), "fused"],
+        "numpy": python("ops.py", "numpy"),
+        "torch": python("ops.py", "torch"),
+        "mlx": python("ops.py", "mlx"),
+    }
+    seen = {}
+    for _ in range(rounds):
+        for name, command in programs.items():
+            result = run(command)
+            if result:
+                seen.setdefault(name, []).append(result["ops_per_second"])
+    print("10,000 additions of 4x4 float32, build and evaluate, 2 threads; medians of", rounds, "rounds\n")
+    print("| | op/s | Lazul unfused is |\n|---|---|---|")
+    ours = statistics.median(seen["lazul, unfused"])
+    for name, values in seen.items():
+        value = statistics.median(values)
+        print(f"| {name} | {value:,.0f} | {ours / value:.2f}x |")
+
+
+def llm(args):
+    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
+    print("| model | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
+    for folder in sorted(os.listdir(args.models)):
+        path = os.path.join(args.models, folder)
+        if not os.path.exists(os.path.join(path, "config.json")):
+            continue
+        base, kind = folder.rsplit("-", 1)
+        programs = {"lazul": [os.path.join(BIN, "llm"), path], "mlx-lm": python("llm_mlx.py", path)}
+        if args.gguf:
+            gguf = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
+            programs["llama.cpp"] = python("llm_llamacpp.py", gguf)
+        seen = {}
+        for round_ in range(args.rounds):
+            for name, command in programs.items():
+                slow = name == "mlx-lm" and base != "tiny"
+                if slow and round_:
+                    continue
+                prompt, new = (min(args.prompt, 32), min(args.new, 4)) if slow else (args.prompt, args.new)
+                result = run([*command, str(prompt), str(new), "1"])
+                if result:
+                    seen.setdefault(name, []).append(result)
+        for name, results in seen.items():
+            middle = lambda key: statistics.median(
+                r[key][0] if isinstance(r[key], list) else r[key] for r in results)
+            print(f"| {folder} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
+                  f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("what", choices=["ops", "llm"])
+parser.add_argument("models", nargs="?")
+parser.add_argument("--gguf")
+parser.add_argument("--prompt", type=int, default=512)
+parser.add_argument("--new", type=int, default=64)
+parser.add_argument("--rounds", type=int, default=3)
+args = parser.parse_args()
+ops(args.rounds) if args.what == "ops" else llm(args)
