@@ -1,1 +1,13 @@
 //! Conformance cases, laws and golden-file helpers for Lazul's own tests.
+//!
+//! [`Golden`] reads a file of cases from `golden/` with the tensors beside it, [`compare()`] judges one
+//! array against another, and a [`Report`] collects every failure, so that a run tells all that is
+//! wrong and not only the first case.
+
+mod compare;
+mod golden;
+mod report;
+
+pub use compare::{Rule, Values, compare};
+pub use golden::{Case, Golden, array_of};
+pub use report::Report;

@@ -1,0 +1,77 @@
+//! Quantized matrices against the golden file: codes, scales, biases and dequantized values to the
+//! bit, products within the file's tolerance.
+
+use lazul_core::{Array, Quantized, quantization};
+use lazul_testkit::{Case, Golden, Report, Rule, compare};
+
+fn quantized(golden: &Golden, case: &Case) -> lazul_core::Result<Quantized> {
+    let form = quantization(case.float("group_size") as u32, case.float("bits") as u32)?;
+    let tensor = |key| golden.tensor_of(case, key);
+    Ok(Quantized {
+        codes: tensor("packed"),
+        scales: tensor("scales"),
+        biases: tensor("biases"),
+        form,
+    })
+}
+
+#[test]
+fn quantized_matrices() {
+    let golden = Golden::load("quantized");
+    let mut report = Report::new();
+    for case in &golden.cases {
+        let id = case.id();
+        let q = match quantized(&golden, case) {
+            Ok(q) => q,
+            Err(e) => {
+                report.case(id, Err(e.to_string()));
+                continue;
+            }
+        };
+        match case.str("fn") {
+            "quantize" => {
+                let w = golden.tensor_of(case, "w");
+                // As it is, and as a view whose rows do not lie one after another.
+                for (layout, w) in [("", w.clone()), (" (transposed)", w.mt().contiguous().mt())] {
+                    match w.quantize(q.form) {
+                        Ok(ours) => {
+                            let parts = [
+                                ("codes", &ours.codes, &q.codes),
+                                ("scales", &ours.scales, &q.scales),
+                                ("biases", &ours.biases, &q.biases),
+                            ];
+                            for (part, ours, theirs) in parts {
+                                let outcome = compare(ours, theirs, Rule::EXACT);
+                                report.case(format!("{id} {part}{layout}"), outcome);
+                            }
+                        }
+                        Err(e) => report.case(format!("{id}{layout}"), Err(e.to_string())),
+                    }
+                }
+                let expected = golden.tensor_of(case, "dequantized");
+                report.case(
+                    format!("{id} dequantize"),
+                    compare(&q.dequantize(), &expected, Rule::EXACT),
+                );
+                if expected.ndim().is_ok_and(|n| n == 2) {
+                    let rows = Array::from_slice(&[2i32, 0, -1], [3]);
+                    let outcome =
+                        compare(&q.take_rows(&rows), &expected.take(&rows, 0), Rule::EXACT);
+                    report.case(format!("{id} take_rows"), outcome);
+                }
+            }
+            "quantized_matmul" => {
+                let x = golden.tensor_of(case, "x");
+                let expected = golden.tensor_of(case, "out");
+                let rule =
+                    Rule { rtol: case.float("rtol"), atol: case.float("atol"), signed_zero: false };
+                for (layout, x) in [("", x.clone()), (" (transposed)", x.mt().contiguous().mt())] {
+                    let ours = x.quantized_matmul(&q, case.flag("transpose"));
+                    report.case(format!("{id}{layout}"), compare(&ours, &expected, rule));
+                }
+            }
+            other => report.case(id, Err(format!("{other} is not in the table"))),
+        }
+    }
+    report.finish();
+}

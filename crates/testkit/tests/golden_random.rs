@@ -1,0 +1,149 @@
+//! Random numbers against the golden file: equal bits where the file says so, else within its
+//! tolerance.
+
+use lazul_core::{Array, DType, random};
+use lazul_testkit::{Case, Golden, Report, Rule, array_of, compare};
+use serde_json::Value;
+
+/// Draws that the core does not offer.
+const NOT_YET: &[(&str, &str)] = &[
+    ("multivariate_normal", "needs a matrix decomposition"),
+    ("truncated_normal-215", "bounds that are arrays"),
+    ("categorical-224", "a shape in front of that of the distributions"),
+    ("categorical-225", "a shape in front of that of the distributions"),
+    ("categorical-232", "a shape in front of that of the distributions"),
+    ("categorical-233", "a shape in front of that of the distributions"),
+];
+
+/// A number or an array of them, broadcasting, as the file has parameters of distributions.
+fn parameter(value: &Value, dtype: DType) -> Array {
+    match value {
+        Value::Array(rows) => {
+            let inner: Vec<i64> = rows[0].as_array().map(|r| r.len() as i64).into_iter().collect();
+            let shape = [vec![rows.len() as i64], inner].concat();
+            let flat: Vec<Value> = match rows[0].as_array() {
+                Some(_) => {
+                    rows.iter().flat_map(|r| r.as_array().cloned().unwrap_or_default()).collect()
+                }
+                None => rows.clone(),
+            };
+            array_of(&Value::Array(flat), &shape, dtype)
+        }
+        one => array_of(&Value::Array(vec![one.clone()]), &[], dtype),
+    }
+}
+
+/// `x * scale + loc` as far as they are given.
+fn moved(x: Array, args: &Case) -> Array {
+    let x = args.get("scale").as_f64().map_or(x.clone(), |scale| x * scale);
+    args.get("loc").as_f64().map_or(x.clone(), |loc| x + loc)
+}
+
+/// What the core draws for a case; `None` if it does not offer that.
+fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
+    let args = case.inner("args");
+    let words: Vec<u32> = case.ints("key").iter().map(|&w| w as u32).collect();
+    let key = Array::from_slice(&words, [2]);
+    let (key, shape, dtype) = (Some(&key), case.ints("shape"), case.dtype("dtype"));
+    let given = |name: &str, dtype| parameter(args.get(name), dtype);
+    Some(Ok(match case.str("fn") {
+        "key" => random::key(args.str("seed").parse().expect("a seed")),
+        "split" => random::split(key?, args.float("num") as usize),
+        "bits" => random::bits(shape, dtype, key),
+        "bits_long" => {
+            let all = random::bits([args.float("n") as usize], dtype, key);
+            let words = match all.to_vec::<u32>() {
+                Ok(words) => words,
+                Err(e) => return Some(Err(e)),
+            };
+            let sum: u64 = words.iter().map(|&w| w as u64).sum();
+            assert_eq!(sum.to_string(), args.str("sum"), "{}: sum of all words", case.id());
+            let xor = words.iter().fold(0, |x, w| x ^ w);
+            assert_eq!(
+                Some(xor as u64),
+                args.get("xor").as_u64(),
+                "{}: xor of all words",
+                case.id()
+            );
+            let at: Vec<i64> = args.ints("at");
+            all.take(&Array::from_slice(&at, [at.len()]), 0)
+        }
+        "uniform" => random::uniform(given("low", dtype), given("high", dtype), shape, dtype, key),
+        "randint" => {
+            random::randint(given("low", DType::I64), given("high", DType::I64), shape, dtype, key)
+        }
+        "bernoulli" => random::bernoulli(given("p", DType::F32), shape, key),
+        "permutation" => random::permutation(args.float("n") as usize, key),
+        "permutation_of" => {
+            let (x, axis) = (given("x", dtype), args.float("axis") as i64);
+            let order = random::permutation(x.dim(axis).ok()?, key);
+            x.take(&order, axis)
+        }
+        "normal" => moved(random::normal(shape, dtype, key), &args),
+        "laplace" => moved(random::laplace(shape, dtype, key), &args),
+        "gumbel" => random::gumbel(shape, dtype, key),
+        "erfinv" => {
+            let low = -1.0 + 2f64.powi(-24);
+            random::uniform(low, 1.0, shape, DType::F32, key).erfinv()
+        }
+        "truncated_normal" if args.get("lower").is_array() => return None,
+        "truncated_normal" => {
+            let (lower, upper) = (args.float("lower") as f32, args.float("upper") as f32);
+            random::truncated_normal(lower, upper, shape, dtype, key)
+        }
+        "categorical" => {
+            let logits = array_of(args.get("logits"), &args.ints("logits_shape"), DType::F32);
+            let num = args.get("num_samples").as_u64().map(|n| n as usize);
+            if !args.get("shape").is_null() {
+                return None;
+            }
+            random::categorical(&logits, args.float("axis") as i64, num, key)
+        }
+        "implicit" => {
+            random::seed(args.str("seed").parse().expect("a seed"));
+            for _ in 0..args.float("call") as usize {
+                let _ = random::uniform(0.0, 1.0, &shape, dtype, None);
+            }
+            random::uniform(0.0, 1.0, shape, dtype, None)
+        }
+        "vmap_uniform" => {
+            let keys = random::split(key?, args.float("split") as usize);
+            let row = |i| random::uniform(0.0, 1.0, [shape[1]], dtype, Some(&keys.at_index(0, i)));
+            lazul_core::stack(&(0..shape[0]).map(row).collect::<Vec<_>>(), 0)
+        }
+        _ => return None,
+    }))
+}
+
+// The only test of its process that draws without a key.
+#[test]
+fn draws() {
+    let golden = Golden::load("random");
+    let mut report = Report::new();
+    let listed = |c: &Case| NOT_YET.iter().any(|(name, _)| *name == c.str("fn") || *name == c.id());
+    for case in &golden.cases {
+        let id = case.id();
+        let ours = match draw(case) {
+            Some(Ok(ours)) => ours,
+            Some(Err(e)) => {
+                report.case(id, Err(e.to_string()));
+                continue;
+            }
+            None => {
+                report
+                    .expect(id, listed(case), || "is not offered, and not in NOT_YET".to_string());
+                continue;
+            }
+        };
+        report.expect(id, !listed(case), || "is offered, but in NOT_YET".to_string());
+        let theirs = array_of(case.get("values"), &case.ints("shape"), case.dtype("dtype"));
+        let rule = match case.flag("exact") {
+            true => Rule::EXACT,
+            false => {
+                Rule { rtol: case.float("rtol"), atol: case.float("atol"), signed_zero: false }
+            }
+        };
+        report.case(id, compare(&ours, &theirs, rule));
+    }
+    report.finish();
+}
