@@ -147,3 +147,21 @@ fn draws() {
     }
     report.finish();
 }
+
+#[test]
+fn continuous_distributions_are_of_floats() {
+    let key = random::key(0);
+    let key = Some(&key);
+    for dtype in DType::ALL {
+        let drawn = [
+            random::normal([2], dtype, key),
+            random::gumbel([2], dtype, key),
+            random::laplace([2], dtype, key),
+            random::truncated_normal(-1.0, 1.0, [2], dtype, key),
+        ];
+        for (i, x) in drawn.iter().enumerate() {
+            let allowed = dtype.is_float() || i == 0 && dtype == DType::C64;
+            assert_eq!(x.dtype().ok(), allowed.then_some(dtype), "{i} {dtype}");
+        }
+    }
+}

@@ -93,17 +93,9 @@ pub(crate) fn dequantize(q: Quantization, job: &Job<'_>) {
                 convert::load_f32(biases.row(row), dtype, &mut b);
                 codes::unpack(q.bits, words, 0, &mut x);
                 for ((x, &s), &b) in x.chunks_exact_mut(group).zip(&s).zip(&b) {
-                    for v in x.iter_mut() {
-                        *v *= s;
-                    }
-                    // Product and sum round to the dtype one after the other.
-                    match dtype {
-                        lazul_ir::DType::F16 => convert::round_to_f16(x),
-                        lazul_ir::DType::BF16 => convert::round_to_bf16(x),
-                        _ => {}
-                    }
+                    // Rounded once, by the store: the weights that products see.
                     for v in x {
-                        *v += b;
+                        *v = *v * s + b;
                     }
                 }
                 convert::store_f32(&x, dtype, target.0.add(row * k * dtype.size()));

@@ -243,9 +243,7 @@ fn golden_files() {
                 assert_eq!(ours.bits(), theirs.bits(), "{id}");
             }
             let (ours, theirs) = (dequantize(q, &parts), tensor("dequantized"));
-            if theirs.dtype == DType::F32 {
-                assert_eq!(ours.bits(), theirs.bits(), "{id} dequantized");
-            }
+            assert_eq!(ours.bits(), theirs.bits(), "{id} dequantized");
         } else {
             let mut x = tensor("x").clone();
             let n = x.size() / x.shape[x.shape.len() - 1];
