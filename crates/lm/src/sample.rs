@@ -112,16 +112,32 @@ impl Sampler {
         if self.how.temp == 0.0 {
             return Ok(logits.argmax(-1).reshape([1]));
         }
-        let keys = random::split(&self.key, 3);
-        self.key = keys.at_index(0, 0);
-        let logprobs = filter(&(&logits - logits.logsumexp(-1)), &self.how, &keys.at_index(0, 2))?;
-        let token = random::categorical(
-            &(logprobs / self.how.temp),
-            -1,
-            Some(1),
-            Some(&keys.at_index(0, 1)),
-        );
-        Ok(token)
+        let mut logprobs = &logits - logits.logsumexp(-1);
+        if self.how.top_p > 0.0 && self.how.top_p < 1.0 {
+            logprobs = top_p(&logprobs, self.how.top_p);
+        }
+        if self.how.min_p > 0.0 {
+            logprobs = min_p(&logprobs, self.how.min_p, self.how.min_tokens_to_keep)?;
+        }
+        if self.how.xtc_probability > 0.0 {
+            let dropped = xtc(&logprobs, self.how.xtc_threshold, &self.how.xtc_special_tokens);
+            let u = random::uniform(0.0, 1.0, (), DType::F32, Some(&self.next_key()?));
+            logprobs = where_(u.greater(self.how.xtc_probability), logprobs, dropped);
+        }
+        if self.how.top_k > 0 {
+            logprobs = top_k(&logprobs, self.how.top_k)?;
+        }
+        let key = self.next_key()?;
+        Ok(random::categorical(&(logprobs / self.how.temp), -1, Some(1), Some(&key)))
+    }
+
+    /// A fresh key, as MLX's generator would give it for the same seed.
+    fn next_key(&mut self) -> Result<Array> {
+        let both = random::split(&self.key, 2);
+        self.key = both.at_index(0, 0);
+        // Computed at once: the state must not become a graph of all draws so far.
+        self.key.eval()?;
+        Ok(both.at_index(0, 1))
     }
 
     /// How many of the last tokens [`Sampler::sample`] wants to see.
@@ -135,27 +151,6 @@ pub fn repetition_penalty(logits: &Array, recent: &Array, penalty: f32) -> Array
     let chosen = logits.take(recent, 0);
     let moved = where_(chosen.less(0.0), &chosen * penalty, &chosen / penalty);
     logits.put_along_axis(recent, moved, 0)
-}
-
-/// Log-probabilities `(vocabulary,)` with tokens that the filters exclude at -inf.
-///
-/// # Errors
-/// If an argument is a failed array.
-pub fn filter(logprobs: &Array, how: &Sampling, key: &Array) -> Result<Array> {
-    let mut x = logprobs.clone();
-    if how.top_p > 0.0 && how.top_p < 1.0 {
-        x = top_p(&x, how.top_p);
-    }
-    if how.min_p > 0.0 {
-        x = min_p(&x, how.min_p, how.min_tokens_to_keep)?;
-    }
-    if how.xtc_probability > 0.0 {
-        x = xtc(&x, how, key)?;
-    }
-    if how.top_k > 0 {
-        x = top_k(&x, how.top_k)?;
-    }
-    Ok(x)
 }
 
 /// Keeps the likeliest tokens whose probabilities together reach `p`.
@@ -200,18 +195,14 @@ pub fn top_k(logprobs: &Array, k: usize) -> Result<Array> {
     Ok(logprobs.put_along_axis(&dropped, f32::NEG_INFINITY, -1))
 }
 
-/// With some probability, drops all tokens likelier than a threshold but the least likely of them.
-fn xtc(logprobs: &Array, how: &Sampling, key: &Array) -> Result<Array> {
+/// Drops all tokens likelier than `threshold` but the least likely of them; `special` ones stay.
+pub fn xtc(logprobs: &Array, threshold: f32, special: &[u32]) -> Array {
     let p = logprobs.softmax(-1);
-    let likely = p.greater(how.xtc_threshold);
+    let likely = p.greater(threshold);
     let edge = where_(&likely, &p, f32::INFINITY).min(-1);
     let mut drop = p.greater(edge);
-    if !how.xtc_special_tokens.is_empty() {
-        let n = how.xtc_special_tokens.len();
-        let special = Array::from_slice(&how.xtc_special_tokens, [n]);
-        drop = drop.put_along_axis(&special, false, -1);
+    if !special.is_empty() {
+        drop = drop.put_along_axis(&Array::from_slice(special, [special.len()]), false, -1);
     }
-    let happens = random::uniform(0.0, 1.0, (), DType::F32, Some(key)).less_equal(how.xtc_probability);
-    let filtered = where_(drop, f32::NEG_INFINITY, logprobs);
-    Ok(where_(happens, filtered, logprobs))
+    where_(drop, f32::NEG_INFINITY, logprobs)
 }
