@@ -549,7 +549,10 @@ mod tests {
                                 ScanOp::Min => f64::INFINITY,
                                 _ => f64::NEG_INFINITY,
                             };
-                            let limit = |v: f64| Scalar::from_f64(v, wider).to_i128();
+                            let limit = |v: f64| match wider {
+                                Bool => (v > 0.0) as i128,
+                                d => Scalar::from_f64(v, d).to_i128(),
+                            };
                             exact = match op {
                                 ScanOp::Sum | ScanOp::Prod => acc as i128,
                                 _ => limit(acc),

@@ -34,7 +34,7 @@ pub(crate) fn acosh(x: f64) -> f64 {
         return x.ln() + std::f64::consts::LN_2;
     }
     let t = x - 1.0;
-    (t + (t * (x + 1.0)).sqrt()).ln_1p()
+    if t < 0.0 { f64::NAN } else { (t + (t * (x + 1.0)).sqrt()).ln_1p() }
 }
 
 /// Through `log1p`; odd exactly.
