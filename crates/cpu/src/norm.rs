@@ -130,7 +130,7 @@ fn lanes_sum<R: Real>(x: &[R], f: impl Fn(R) -> R) -> R {
     let mut width = WIDE / 2;
     while width > 0 {
         for l in 0..width {
-            sums[l] = sums[l] + sums[l + width];
+            sums[l] += sums[l + width];
         }
         width /= 2;
     }

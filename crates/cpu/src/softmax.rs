@@ -227,7 +227,7 @@ pub(crate) fn exp_sum<R: Real>(x: &mut [R], shift: R) -> R {
     let mut width = LANES / 2;
     while width > 0 {
         for l in 0..width {
-            sums[l] = sums[l] + sums[l + width];
+            sums[l] += sums[l + width];
         }
         width /= 2;
     }

@@ -77,17 +77,17 @@ impl<'a, R: simd::Engine> Attention<'a, R> {
             unreachable!("attention of {op:?}")
         };
         let [q, k, v] = [job.inputs[0], job.inputs[1], job.inputs[2]];
+        let sinks = match job.inputs.get(3 + mask as usize) {
+            // SAFETY: the operand's memory is live.
+            Some(s) if sinks => unsafe { to_vec(s) },
+            _ => Vec::new(),
+        };
         Attention {
             q,
             k,
             v,
             mask: mask.then(|| job.inputs[3]),
-            // SAFETY: the operand's memory is live.
-            sinks: if sinks {
-                unsafe { to_vec(&job.inputs[3 + mask as usize]) }
-            } else {
-                Vec::new()
-            },
+            sinks,
             out,
             scale: R::from_f64(scale.get() as f64),
             causal,

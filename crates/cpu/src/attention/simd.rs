@@ -162,7 +162,7 @@ impl<R: Real> Vector for Portable<R> {
         let mut width = LANES / 2;
         while width > 0 {
             for l in 0..width {
-                x[l] = x[l] + x[l + width];
+                x[l] += x[l + width];
             }
             width /= 2;
         }
