@@ -153,16 +153,13 @@ pub fn repetition_penalty(logits: &Array, recent: &Array, penalty: f32) -> Array
     logits.put_along_axis(recent, moved, 0)
 }
 
-/// Keeps the likeliest tokens whose probabilities together reach `p`.
-/// Source: Holtzman et al., 2019.
+/// Keeps the likeliest tokens whose probabilities together reach `p`, and those as likely as the last
+/// of them. Source: Holtzman et al., 2019.
 pub fn top_p(logprobs: &Array, p: f32) -> Array {
-    let order = logprobs.argsort(-1); // least likely first
-    let sorted = logprobs.take_along_axis(&order, -1).exp();
-    let below = sorted.cumsum(-1, Scan::default());
-    let keep = below.greater(1.0 - p);
-    // Back to the order of tokens.
-    let keep = keep.zeros_like().put_along_axis(&order, &keep, -1);
-    where_(keep, logprobs, f32::NEG_INFINITY)
+    let sorted = logprobs.sort(-1); // least likely first
+    let below = sorted.exp().cumsum(-1, Scan::default());
+    let edge = where_(below.greater(1.0 - p), &sorted, f32::INFINITY).min(-1);
+    where_(logprobs.greater_equal(edge), logprobs, f32::NEG_INFINITY)
 }
 
 /// Keeps tokens at least `p` times as likely as the likeliest, and `least` tokens in any case.
