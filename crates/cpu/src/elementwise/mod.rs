@@ -78,4 +78,6 @@ fn kernel(op: StepOp, operand: lazul_ir::DType, result: lazul_ir::DType) -> Kern
 }
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
