@@ -4,7 +4,7 @@
 //! where they compute in f64), work on plain slices, and write the row back. [`Real`] is what such a
 //! kernel is generic over; its functions are inlined into the kernels' vectorised loops.
 
-use crate::convert;
+use crate::{convert, math};
 use lazul_ir::{DType, Operand, Target};
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
@@ -65,7 +65,7 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn exp(self) -> f32 {
-        exp_f32(self)
+        math::exp(self)
     }
     #[inline(always)]
     fn is_finite(self) -> bool {
@@ -112,7 +112,7 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn exp(self) -> f64 {
-        f64::exp(self)
+        math::double::exp(self)
     }
     #[inline(always)]
     fn is_finite(self) -> bool {
@@ -145,30 +145,6 @@ impl Real for f64 {
             }
         }
     }
-}
-
-/// `e^x` within 1 ulp where the result is normal: `2^n * p(x - n ln 2)`, without branches.
-#[inline(always)]
-fn exp_f32(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer.
-    let clamped = if x < -104.0 { -104.0 } else { x };
-    let clamped = if clamped > 89.0 { 89.0 } else { clamped };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_375;
-    let r = r - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let y = p * (r * r) + r + 1.0;
-    // 2^n in two factors, so that subnormal results and 2^128 come out right.
-    let n = shifted.to_bits() as i32 - ROUND.to_bits() as i32;
-    let half = n >> 1;
-    let y = y * f32::from_bits(((half + 127) as u32) << 23);
-    y * f32::from_bits(((n - half + 127) as u32) << 23)
 }
 
 /// Reads `dst.len()` elements that lie `stride` elements apart.
