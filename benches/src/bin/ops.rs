@@ -16,7 +16,7 @@ fn main() -> anyhow::Result<()> {
     let chain = || {
         let mut y = x.zeros_like();
         for _ in 0..CHAIN {
-            y = y + &x;
+            y += &x;
         }
         y
     };

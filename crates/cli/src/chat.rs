@@ -122,7 +122,7 @@ impl Session<'_> {
         let mut out = std::io::stdout().lock();
         let mut answer = String::new();
         let mut tokens = Vec::new();
-        while let Some(piece) = stream.next() {
+        for piece in stream.by_ref() {
             let piece = piece?;
             tokens.extend(piece.token);
             answer.push_str(&piece.text);

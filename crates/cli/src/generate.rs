@@ -30,7 +30,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     let mut text = String::new();
     let mut tokens = Vec::new();
-    while let Some(piece) = stream.next() {
+    for piece in stream.by_ref() {
         let piece = piece?;
         tokens.extend(piece.token);
         if args.json {

@@ -56,7 +56,7 @@ impl Array {
     pub fn from_bytes(bytes: &[u8], shape: impl IntoInts, dtype: DType) -> Array {
         let n = bytes.len() / dtype.size();
         let site = call_site();
-        if bytes.len() % dtype.size() != 0 {
+        if !bytes.len().is_multiple_of(dtype.size()) {
             let message = format!("{} bytes are not a whole number of {dtype}", bytes.len());
             return Array::fail(Error::new(ErrorKind::Shape, "from_bytes", message), site);
         }

@@ -246,7 +246,7 @@ pub fn categorical(logits: &Array, axis: i64, num: Option<usize>, key: Option<&A
         let mut shape = rest.clone();
         num.iter().for_each(|&n| shape.push(n));
         if logits.0.shape.size() == n && !shape.is_empty() {
-            return Ok(by_inversion(&logits.reshape([n]), &shape, key)?);
+            return by_inversion(&logits.reshape([n]), &shape, key);
         }
         match num {
             None => {

@@ -491,7 +491,7 @@ mod tests {
         let mut previous = 0;
         for class in 0..CLASSES {
             let capacity = class_capacity(class);
-            assert!(capacity > previous && capacity % 64 == 0);
+            assert!(capacity > previous && capacity.is_multiple_of(64));
             assert_eq!(class_of(capacity), class);
             assert_eq!(class_of(previous + 1), class);
             previous = capacity;
@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn no_bytes_need_no_memory() {
         let a = alloc(0).unwrap();
-        assert!(a.is_empty() && a.ptr() as usize % 64 == 0);
+        assert!(a.is_empty() && (a.ptr() as usize).is_multiple_of(64));
     }
 
     #[test]

@@ -240,7 +240,9 @@ mod sse2 {
     /// The tile as 4 by 4 squares of `N` by `N` elements, each in `N` registers of 16 bytes.
     unsafe fn lines<T: Copy, const N: usize>(src: *const T, s: isize, dst: *mut T, d: isize) {
         #[repr(align(64))]
-        struct Tile([[u8; 64]; 64]);
+        struct Tile {
+            _bytes: [[u8; 64]; 64],
+        }
         let mut tile = std::mem::MaybeUninit::<Tile>::uninit();
         let buffer = tile.as_mut_ptr().cast::<u8>();
         // SAFETY: squares `(p, q)` with `p, q < 4` cover the tile, and the buffer holds `4 * N`

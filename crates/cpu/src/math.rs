@@ -536,7 +536,7 @@ macro_rules! angles {
         fn $block(a: &[f32], d: &mut [f32]) -> bool {
             let mut small = true;
             for (&x, d) in a.iter().zip(d) {
-                small &= !(x.abs() > LARGEST_ANGLE);
+                small &= x.abs() <= LARGEST_ANGLE || x.is_nan();
                 *d = $f(x);
             }
             small

@@ -199,7 +199,7 @@ impl Pool {
                 }
                 std::hint::spin_loop();
                 spins = spins.wrapping_add(1);
-                if spins % 64 == 0 && since.elapsed() > SPIN {
+                if spins.is_multiple_of(64) && since.elapsed() > SPIN {
                     break;
                 }
             }

@@ -86,6 +86,8 @@ pub(crate) trait Fold<T>: Copy + Default {
     const NEUTRAL: T;
     /// Whether the order of folding matters.
     const ORDERED: bool;
+    /// Whether it is a few instructions.
+    const CHEAP: bool = true;
     fn join(a: T, b: T) -> T;
 }
 

@@ -1,14 +1,14 @@
 //! Running reductions along an axis.
 //!
-//! The order of operations is a function of the position alone: an axis is cut into *strands* of 128
-//! positions; inside a strand a local fold runs from the neutral element, and the result at a
-//! position is `base ∘ local`, where `base` is the running fold of whole strands. So strands are
-//! independent but for their base, error grows with 128 + length/128, and the result does not depend
-//! on threads or strides. An axis that is long, with little beside it, is scanned in two passes: folds
-//! of all strands, then, with their bases known, the strands themselves.
+//! The order of operations is a function of shape and position alone. An axis is cut into *strands*;
+//! inside one a local fold runs from the neutral element, and the result at a position is
+//! `base ∘ local`, where `base` is the running fold of whole strands. So strands are independent but
+//! for their base, errors grow slowly, and the result does not depend on threads or strides. An axis
+//! that is long, with little beside it, is scanned in two passes: folds of all strands, then, with
+//! their bases known, the strands themselves.
 //!
-//! Two paths: *along* scans one sequence, eight strands at once for instruction-level parallelism;
-//! *across* scans a tile of neighbouring sequences with vectors.
+//! Two paths: *along* scans one sequence, sixteen positions at a time as a tree (strands of 1024);
+//! *across* scans a tile of neighbouring sequences, a row after the other (strands of 128).
 
 use crate::copy::Shared;
 use crate::dispatch;
@@ -21,9 +21,10 @@ use lazul_ir::{Complex32, DType, Job, ScanOp};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
+/// Positions that are folded as a tree.
+const CHUNK: usize = 16;
+/// Positions of the path across that are folded one after another.
 const STRAND: usize = 128;
-/// Strands in a block.
-const STRANDS: usize = BLOCK / STRAND;
 /// Elements that a task should have at least.
 const TASK: usize = 32 << 10;
 /// Sequences in a tile of the path across.
@@ -89,10 +90,11 @@ struct All;
 struct Any;
 
 macro_rules! folds {
-    ($($fold:ident $t:ty = $neutral:expr, |$a:ident, $b:ident| $join:expr;)*) => {$(
+    ($($fold:ident $cheap:literal $t:ty = $neutral:expr, |$a:ident, $b:ident| $join:expr;)*) => {$(
         impl Fold<$t> for $fold {
             const NEUTRAL: $t = $neutral;
             const ORDERED: bool = true;
+            const CHEAP: bool = $cheap;
             #[inline(always)]
             fn join($a: $t, $b: $t) -> $t {
                 $join
@@ -101,61 +103,97 @@ macro_rules! folds {
     )*};
 }
 folds! {
-    LogAddExp f32 = f32::NEG_INFINITY, |a, b| math::logaddexp(a, b);
-    LogAddExp f64 = f64::NEG_INFINITY, |a, b| math::double::logaddexp(a, b);
-    All u8 = 1, |a, b| a & b;
-    Any u8 = 0, |a, b| a | b;
+    LogAddExp false f32 = f32::NEG_INFINITY, |a, b| math::logaddexp(a, b);
+    LogAddExp false f64 = f64::NEG_INFINITY, |a, b| math::double::logaddexp(a, b);
+    All true u8 = 1, |a, b| a & b;
+    Any true u8 = 0, |a, b| a | b;
+}
+
+/// Folds of `v[..=i]` for each `i`, as a tree.
+#[inline(always)]
+fn prefixes<T: Copy, F: Fold<T>>(mut v: [T; CHUNK]) -> [T; CHUNK] {
+    macro_rules! step {
+        ($distance:literal) => {
+            let before = v;
+            let mut i = $distance;
+            while i < CHUNK {
+                v[i] = F::join(before[i - $distance], before[i]);
+                i += 1;
+            }
+        };
+    }
+    step!(1);
+    step!(2);
+    step!(4);
+    step!(8);
+    v
+}
+
+/// Scans up to a block from the neutral element into `y`; returns the fold of all.
+#[inline(always)]
+fn local<T: Copy, F: Fold<T>>(x: &[T], y: &mut [T], inclusive: bool) -> T {
+    let mut carry = F::NEUTRAL;
+    if !F::CHEAP {
+        for (&x, y) in x.iter().zip(y) {
+            let after = F::join(carry, x);
+            *y = if inclusive { after } else { carry };
+            carry = after;
+        }
+        return carry;
+    }
+    let mut put = |v: [T; CHUNK], y: &mut [T]| {
+        let v = prefixes::<T, F>(v);
+        if inclusive {
+            for (y, v) in y.iter_mut().zip(v) {
+                *y = F::join(carry, v);
+            }
+        } else {
+            y[0] = carry;
+            for (y, &v) in y[1..].iter_mut().zip(&v) {
+                *y = F::join(carry, v);
+            }
+        }
+        carry = F::join(carry, v[CHUNK - 1]);
+    };
+    let (mut xs, mut ys) = (x.chunks_exact(CHUNK), y.chunks_exact_mut(CHUNK));
+    for (x, y) in (&mut xs).zip(&mut ys) {
+        let mut v = [F::NEUTRAL; CHUNK];
+        v.copy_from_slice(x);
+        put(v, y);
+    }
+    let rest = xs.remainder();
+    if !rest.is_empty() {
+        let mut v = [F::NEUTRAL; CHUNK];
+        v[..rest.len()].copy_from_slice(rest);
+        put(v, ys.into_remainder());
+    }
+    carry
 }
 
 dispatch! {
-/// Scans up to a block: `y[i] = base ∘ local`, strand by strand; returns the base of what follows.
+/// Scans up to a block that follows `base`; returns the base of what follows.
 fn scan_block<T: Copy, F: Fold<T>>(x: &[T], y: &mut [T], base: T, inclusive: bool, _f: F) -> T {
-    let mut totals = [F::NEUTRAL; STRANDS];
-    if x.len() == BLOCK {
-        let y = &mut y[..BLOCK];
-        for i in 0..STRAND {
-            for k in 0..STRANDS {
-                let after = F::join(totals[k], x[k * STRAND + i]);
-                y[k * STRAND + i] = if inclusive { after } else { totals[k] };
-                totals[k] = after;
-            }
-        }
-    } else {
-        for ((x, y), total) in x.chunks(STRAND).zip(y.chunks_mut(STRAND)).zip(&mut totals) {
-            for (&x, y) in x.iter().zip(y) {
-                let after = F::join(*total, x);
-                *y = if inclusive { after } else { *total };
-                *total = after;
-            }
-        }
+    let total = local::<T, F>(x, y, inclusive);
+    for y in y {
+        *y = F::join(base, *y);
     }
-    let mut base = base;
-    for (y, &total) in y[..x.len()].chunks_mut(STRAND).zip(&totals) {
-        for y in y {
-            *y = F::join(base, *y);
-        }
-        base = F::join(base, total);
-    }
-    base
+    F::join(base, total)
 }
 }
 
 dispatch! {
-/// Folds of up to a block's strands.
-fn fold_strands<T: Copy, F: Fold<T>>(x: &[T], totals: &mut [T], _f: F) {
-    if x.len() == BLOCK {
-        let mut acc = [F::NEUTRAL; STRANDS];
-        for i in 0..STRAND {
-            for k in 0..STRANDS {
-                acc[k] = F::join(acc[k], x[k * STRAND + i]);
-            }
-        }
-        totals[..STRANDS].copy_from_slice(&acc);
-    } else {
-        for (x, total) in x.chunks(STRAND).zip(totals) {
-            *total = x.iter().fold(F::NEUTRAL, |a, &x| F::join(a, x));
-        }
+/// The fold of up to a block, as [`scan_block`] computes it.
+fn fold_block<T: Copy, F: Fold<T>>(x: &[T], _f: F) -> T {
+    let mut carry = F::NEUTRAL;
+    if !F::CHEAP {
+        return x.iter().fold(carry, |a, &x| F::join(a, x));
     }
+    for x in x.chunks(CHUNK) {
+        let mut v = [F::NEUTRAL; CHUNK];
+        v[..x.len()].copy_from_slice(x);
+        carry = F::join(carry, prefixes::<T, F>(v)[CHUNK - 1]);
+    }
+    carry
 }
 }
 
@@ -323,20 +361,17 @@ impl<'a, T: Copy + Send + Sync, F: Fold<T> + Sync> Scan<'a, T, F> {
                 }
             });
         }
-        let (strands, pieces) = (m.div_ceil(STRAND), m.div_ceil(TASK));
+        let (strands, pieces) = (m.div_ceil(BLOCK), m.div_ceil(TASK));
         let mut bases = vec![F::NEUTRAL; sequences * strands];
         let shared = Shared(bases.as_mut_ptr());
         parallel_ranges(sequences * pieces, 1, |a, _| {
             let (s, p) = (a / pieces, a % pieces);
             let mut scratch = Scratch::new();
             for at in (p * TASK..m.min((p + 1) * TASK)).step_by(BLOCK) {
-                let n = BLOCK.min(m - at);
-                // SAFETY: the positions exist, and their strands are this task's.
+                // SAFETY: the positions exist, and the strand is this task's.
                 unsafe {
-                    let x = self.load_along(s, at, n, &mut scratch);
-                    let totals = shared.get().add(s * strands + at / STRAND);
-                    let totals = std::slice::from_raw_parts_mut(totals, n.div_ceil(STRAND));
-                    fold_strands(x, totals, self.f);
+                    let x = self.load_along(s, at, BLOCK.min(m - at), &mut scratch);
+                    *shared.get().add(s * strands + at / BLOCK) = fold_block(x, self.f);
                 }
             }
         });
@@ -350,15 +385,9 @@ impl<'a, T: Copy + Send + Sync, F: Fold<T> + Sync> Scan<'a, T, F> {
         }
         parallel_ranges(sequences * pieces, 1, |a, _| {
             let (s, p) = (a / pieces, a % pieces);
+            let base = bases[s * strands + p * TASK / BLOCK];
             // SAFETY: the positions exist and are this task's.
-            unsafe {
-                self.along(
-                    s,
-                    p * TASK,
-                    m.min((p + 1) * TASK),
-                    bases[s * strands + p * TASK / STRAND],
-                )
-            };
+            unsafe { self.along(s, p * TASK, m.min((p + 1) * TASK), base) };
         });
     }
 

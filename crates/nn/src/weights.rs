@@ -126,7 +126,7 @@ impl<'a> Weights<'a> {
             None => {
                 // A word holds 32 bits: lengths of codes and scales tell bits and group size.
                 let (words, groups) = (codes.dim(-1)?, scales.dim(-1)?);
-                let whole = groups > 0 && columns % groups == 0 && columns > 0 && words * 32 % columns == 0;
+                let whole = groups > 0 && columns.is_multiple_of(groups) && columns > 0 && words * 32 % columns == 0;
                 if !whole {
                     return Err(bad(format!("{words} words and {groups} groups for {columns} columns")));
                 }

@@ -232,7 +232,7 @@ fn fused_equals_unfused() {
     let chain = small.spawn(|| {
         let mut x = zeros([3], DType::F32);
         for _ in 0..1_000_000 {
-            x = x + 1.0;
+            x += 1.0;
         }
         x.to_vec::<f32>()
     });

@@ -34,7 +34,7 @@ fn chain_of_a_million_nodes() {
     let sums = watched(|| -> Result<Vec<f32>> {
         let mut x = zeros([3], DType::F32);
         for _ in 0..MILLION {
-            x = x + 1.0;
+            x += 1.0;
         }
         x.to_vec()
     });
@@ -80,7 +80,7 @@ fn unevaluated_million_node_graphs_drop() {
     watched(|| {
         let mut chain = zeros([3], DType::F32);
         for _ in 0..MILLION {
-            chain = chain + 1.0;
+            chain += 1.0;
         }
         drop(chain);
         // A failed evaluation keeps the graph; dropping it is no deeper.

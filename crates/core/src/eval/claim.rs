@@ -60,10 +60,9 @@ pub(crate) fn claim(roots: &[&Array]) -> Result<Option<Program>> {
             while let Some(frame) = stack.last_mut() {
                 if let Some(input) = frame.inputs.get(frame.ids.len()) {
                     let input = input.clone();
-                    match program.enter(&input, &mut stack)? {
-                        Some(id) => stack.last_mut().expect("the frame is there").ids.push(id),
-                        // The input is a frame now; its number is asked for when it is done.
-                        None => {}
+                    // Otherwise the input is a frame now; its number is asked for when it is done.
+                    if let Some(id) = program.enter(&input, &mut stack)? {
+                        stack.last_mut().expect("the frame is there").ids.push(id);
                     }
                     continue;
                 }

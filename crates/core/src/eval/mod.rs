@@ -92,14 +92,19 @@ pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
 /// The error of a wrong call that an array is built on. What goes wrong while computing is reported
 /// by the next evaluation that needs the result.
 pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    // Programs enter the queue in the order of their claims: one that waits for another must not
+    // stand before it.
+    static ORDER: Mutex<()> = Mutex::new(());
     let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
+    let order = ORDER.lock().unwrap_or_else(|e| e.into_inner());
     let Some(program) = claim::claim(&roots)? else { return Ok(()) };
-    let Some(queue) = queue() else { return execute(program) };
-    // A program that cannot be sent comes back and runs here.
-    match queue.send(program) {
-        Ok(()) => Ok(()),
-        Err(mpsc::SendError(program)) => execute(program),
-    }
+    let sent = match queue() {
+        Some(queue) => queue.send(program).map_err(|mpsc::SendError(program)| program),
+        None => Err(program),
+    };
+    drop(order);
+    // A program that could not be sent runs here.
+    sent.or_else(execute)
 }
 
 /// The thread that runs what [`async_eval`] starts, in order; none where no thread can be had.

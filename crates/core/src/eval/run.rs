@@ -377,7 +377,7 @@ fn view_of(
             if a == b && buffered {
                 return Ok(data.clone());
             }
-            let aligned = buffered && layout().is_contiguous() && data.offset * a % b == 0;
+            let aligned = buffered && layout().is_contiguous() && (data.offset * a).is_multiple_of(b);
             if aligned {
                 let offset = data.offset * a / b;
                 return Ok(Data { storage: data.storage.clone(), strides: shape.strides(), offset });

@@ -307,9 +307,9 @@ impl Array {
             DType::F32 => f32::MAX as f64,
             _ => f64::MAX,
         };
-        let x = where_(&self.isnan(), nan, self);
-        let x = where_(&x.isposinf(), posinf.unwrap_or(largest), &x);
-        where_(&x.isneginf(), neginf.unwrap_or(-largest), &x)
+        let x = where_(self.isnan(), nan, self);
+        let x = where_(x.isposinf(), posinf.unwrap_or(largest), &x);
+        where_(x.isneginf(), neginf.unwrap_or(-largest), &x)
     }
 
     /// The elements in another dtype. Float to integer truncates toward zero and saturates, NaN
@@ -343,7 +343,7 @@ impl Array {
         let bound = other.abs() * tolerance.rtol + tolerance.atol;
         let near = (self - &other).abs().less_equal(bound);
         let finite = self.isfinite().logical_and(other.isfinite());
-        let mut close = where_(&finite, &near, &self.equal(&other));
+        let mut close = where_(&finite, &near, self.equal(&other));
         if tolerance.equal_nan {
             close = close.logical_or(self.isnan().logical_and(other.isnan()));
         }

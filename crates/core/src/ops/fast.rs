@@ -154,7 +154,7 @@ pub fn rope(x: &Array, how: &Rope, offset: &Array) -> Array {
         float_only("rope", x)?;
         let rank = x.0.shape.len();
         let d = x.dim(-1)?;
-        if rank < 2 || how.dims == 0 || how.dims % 2 != 0 || how.dims > d {
+        if rank < 2 || how.dims == 0 || !how.dims.is_multiple_of(2) || how.dims > d {
             let why = format!("cannot rotate {} features", how.dims);
             return Err(error(ErrorKind::Shape, "rope", why, &[x]));
         }
@@ -305,10 +305,10 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let centred = &x - x.mean_keepdims(-1);
             let mut y = &centred * (centred.square().mean_keepdims(-1) + eps.get()).rsqrt();
             if *weight {
-                y = y * inputs[1].astype(inner);
+                y *= inputs[1].astype(inner);
             }
             if *bias {
-                y = y + inputs[inputs.len() - 1].astype(inner);
+                y += inputs[inputs.len() - 1].astype(inner);
             }
             y.astype(dtype)
         }
@@ -388,7 +388,7 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let e = (scores - &top).exp();
             let mut total = e.sum_keepdims(-1);
             if let Some(sink) = &sink {
-                total = total + (sink - &top).exp();
+                total += (sink - &top).exp();
             }
             let p = where_(total.greater(0.0), &e / &total, 0.0);
             p.reshape([b, hk, group, tq, tk]).matmul(&v).reshape([b, h, tq, dv]).astype(dtype)

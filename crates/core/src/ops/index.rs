@@ -217,6 +217,7 @@ impl At {
 
     /// The array with values added, every one of them.
     #[track_caller]
+    #[allow(clippy::should_implement_trait)] // It is MLX's name, and `At` is no number.
     pub fn add(self, values: impl IntoOperand) -> Array {
         self.scatter(ScatterOp::Add, values)
     }

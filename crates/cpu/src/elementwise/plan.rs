@@ -181,12 +181,13 @@ impl Plan {
             // A splatted slot must last for all blocks of a chunk.
             for (i, &a) in args.iter().enumerate() {
                 let value = &mut values[a as usize];
-                if value.last == k && !args[..i].contains(&a) {
-                    if let Some(Place::Slot(s)) = value.place {
-                        let splat = plan.loads.iter().any(|l| l.slot == s && l.load == Load::Splat);
-                        if !splat {
-                            free.push(s);
-                        }
+                if value.last == k
+                    && !args[..i].contains(&a)
+                    && let Some(Place::Slot(s)) = value.place
+                {
+                    let splat = plan.loads.iter().any(|l| l.slot == s && l.load == Load::Splat);
+                    if !splat {
+                        free.push(s);
                     }
                 }
             }

@@ -23,7 +23,9 @@ const CHUNK_COST: usize = 128 << 10;
 /// Scratch of a thread, in units of an alignment.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-struct Line([u8; 64]);
+struct Line {
+    _bytes: [u8; 64],
+}
 
 thread_local! {
     static SCRATCH: Cell<Vec<MaybeUninit<Line>>> = const { Cell::new(Vec::new()) };
