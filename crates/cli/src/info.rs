@@ -31,7 +31,8 @@ struct Facts {
 impl Facts {
     fn of(checkpoint: &Checkpoint, context: usize) -> anyhow::Result<Facts> {
         let quantized = quantization(&checkpoint.config);
-        let bits = quantized.and_then(|q| q.get("bits")).and_then(Value::as_u64).unwrap_or(4) as usize;
+        let bits = quantized.and_then(|q| q.get("bits")).and_then(Value::as_u64).filter(|&b| b > 0);
+        let bits = bits.unwrap_or(4) as usize;
         let parameters = checkpoint.model.parameters();
         let names: BTreeMap<&str, &lazul_core::Array> =
             parameters.iter().map(|(name, array)| (name.as_str(), *array)).collect();
@@ -59,7 +60,8 @@ impl Facts {
         let head = if number("head_dim") > 0 { number("head_dim") } else { number("hidden_size") / heads };
         // Keys and values of all layers, in two bytes each unless the model computes in f32.
         let width = if dtypes.contains_key("float32") { 4 } else { 2 };
-        let cache_bytes = 2 * number("num_hidden_layers") * kv_heads * head * width * context;
+        let position = 2 * number("num_hidden_layers") * kv_heads * head * width;
+        let cache_bytes = position.saturating_mul(context);
         Ok(Facts { parameters: count, bytes, dtypes, context, cache_bytes })
     }
 
@@ -103,7 +105,7 @@ impl Facts {
             "memory needed",
             format!(
                 "{} with {} tokens of context ({} for keys and values)",
-                output::bytes(self.bytes + self.cache_bytes),
+                output::bytes(self.bytes.saturating_add(self.cache_bytes)),
                 self.context,
                 output::bytes(self.cache_bytes)
             ),
@@ -122,7 +124,7 @@ impl Facts {
             "quantization": quantization(&checkpoint.config),
             "context": self.context,
             "cache_bytes": self.cache_bytes,
-            "memory_needed": self.bytes + self.cache_bytes,
+            "memory_needed": self.bytes.saturating_add(self.cache_bytes),
             "chat_template": checkpoint.text.template().is_some(),
         })
     }

@@ -16,15 +16,23 @@ pub(crate) fn checked_shape(op: &'static str, shape: impl IntoInts) -> Result<Sh
     let bad = |d: i64| Error::new(ErrorKind::Shape, op, format!("dimension {d} is negative"));
     let dims: Shape =
         ints.iter().map(|&d| usize::try_from(d).map_err(|_| bad(d))).collect::<Result<_>>()?;
-    match dims.checked_size() {
-        Some(_) if dims.len() <= 32 => Ok(dims),
-        Some(_) => Err(Error::new(
-            ErrorKind::Shape,
-            op,
-            format!("{} dimensions; 32 is the most", dims.len()),
-        )),
-        None => {
-            Err(Error::new(ErrorKind::Shape, op, format!("shape {dims} has too many elements")))
+    check_shape(op, &dims)?;
+    Ok(dims)
+}
+
+/// The most elements that an array can have: their bytes can be counted in every dtype.
+const MOST_ELEMENTS: usize = isize::MAX as usize / 8;
+
+/// Checks that the result of operation `op` can have `shape`.
+pub(crate) fn check_shape(op: &'static str, shape: &Shape) -> Result<()> {
+    if shape.len() > 32 {
+        let message = format!("{} dimensions; 32 is the most", shape.len());
+        return Err(Error::new(ErrorKind::Shape, op, message));
+    }
+    match shape.checked_size() {
+        Some(size) if size <= MOST_ELEMENTS => Ok(()),
+        _ => {
+            Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements")))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Keys and values of the tokens that a model has seen.
 
-use lazul_core::{Array, Result, zeros};
+use lazul_core::{Array, Error, ErrorKind, Result, zeros};
 
 /// Room grows by so many positions at a time.
 const BLOCK: usize = 256;
@@ -38,18 +38,22 @@ impl KvCache {
         let t = keys.dim(2)?;
         let end = self.offset + t;
         let start = Array::scalar(i32::try_from(self.offset).unwrap_or(i32::MAX));
-        let mut written = [None, None];
-        let pairs = [(&mut self.keys, keys), (&mut self.values, values)];
-        for ((store, new), all) in pairs.into_iter().zip(&mut written) {
-            let full = grow(store.take(), new, self.offset, end)?;
+        if values.dim(2)? != t {
+            let why = format!("{t} keys, but {} values", values.dim(2)?);
+            return Err(Error::new(ErrorKind::Shape, "kv_cache", why));
+        }
+        let append = |store: &Option<Array>, new: &Array| -> Result<(Array, Array)> {
+            let full = grow(store.clone(), new, self.offset, end)?;
             let full = full.dynamic_slice_update(new, &start, &[2]);
             full.check()?;
-            *all = Some(full.slice_axis(2, 0, end as i64));
-            *store = Some(full);
-        }
-        self.offset = end;
-        let [Some(k), Some(v)] = written else { unreachable!("both were written") };
-        Ok((k, v))
+            let all = full.slice_axis(2, 0, end as i64);
+            Ok((full, all))
+        };
+        // Nothing is replaced before both fit: after an error the cache is what it was.
+        let (keys, all_keys) = append(&self.keys, keys)?;
+        let (values, all_values) = append(&self.values, values)?;
+        (self.keys, self.values, self.offset) = (Some(keys), Some(values), end);
+        Ok((all_keys, all_values))
     }
 
     /// Forgets everything after the first `length` positions.

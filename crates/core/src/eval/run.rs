@@ -248,8 +248,11 @@ impl Run<'_> {
         release: &[u32],
     ) -> Option<(u32, Buffer)> {
         let candidates = if prim.updates_in_place() {
-            // An update that reads what it overwrites must not share memory with it; uniqueness of
-            // the buffer guarantees that.
+            // An update must not share memory with what it reads: uniqueness of the buffer rules
+            // out views, and an array may also be updated by itself.
+            if ids[1..].contains(&ids[0]) {
+                return None;
+            }
             0..1
         } else if prim.is_elementwise() {
             0..ids.len()

@@ -69,8 +69,8 @@ impl Array {
         if self.0.failed {
             return self.clone();
         }
-        let value = value.into_operand().into_array("full_like").astype(self.0.dtype);
-        value.broadcast_to(&self.0.shape)
+        let value = value.into_operand().into_array_beside("full_like", self.0.dtype);
+        value.astype(self.0.dtype).broadcast_to(&self.0.shape)
     }
 }
 
@@ -148,7 +148,7 @@ pub fn arange_step(
 #[track_caller]
 pub fn linspace(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
     if num < 2 {
-        return full([num], start).astype(dtype);
+        return filled("linspace", [num], Scalar::from_f64(start, dtype));
     }
     // Blending the ends makes both exact.
     let t = arange(num, DType::F64) / (num - 1) as f64;
@@ -197,7 +197,7 @@ impl Array {
     /// The array with everything below diagonal `k` of its last two axes set to zero.
     #[track_caller]
     pub fn triu(&self, k: i64) -> Array {
-        self.triangle("triu", |n, m| tri(n, m, k - 1, DType::Bool).logical_not())
+        self.triangle("triu", |n, m| tri(n, m, k.saturating_sub(1), DType::Bool).logical_not())
     }
 
     #[track_caller]

@@ -244,10 +244,10 @@ impl Array {
         if decimals == 0 || integer && decimals > 0 {
             return unary(UnaryOp::Round, self);
         }
-        let factor = 10f64.powi(decimals.abs());
+        let factor = 10f64.powi(decimals.saturating_abs());
         let (up, down) = if decimals > 0 { (factor, 1.0) } else { (1.0, factor) };
-        let rounded = unary(UnaryOp::Round, &(self * (up as f32) / (down as f32)));
-        (rounded * (down as f32) / (up as f32)).astype(self.0.dtype)
+        let rounded = unary(UnaryOp::Round, &(self * up / down));
+        (rounded * down / up).astype(self.0.dtype)
     }
 
     /// Radians to degrees. Integers give f32.

@@ -7,6 +7,7 @@ use super::{attempt, axis_of, error, prim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
 use crate::operand::IntoOperand;
+use crate::scope::call_site;
 use lazul_ir::{Axes, DType, Prim, ScatterOp, Shape};
 
 fn check_index(op: &'static str, index: &Array) -> Result<()> {
@@ -226,6 +227,8 @@ impl At {
     #[track_caller]
     pub fn subtract(self, values: impl IntoOperand) -> Array {
         let values = values.into_operand().into_array_beside("scatter", self.array.0.dtype);
+        // In the array's dtype first: the negative of an unsigned value is not one.
+        let values = values.astype(self.array.0.dtype);
         self.scatter(ScatterOp::Add, values.negative())
     }
 
@@ -235,10 +238,16 @@ impl At {
         self.scatter(ScatterOp::Multiply, values)
     }
 
-    /// The array with positions divided by values, every one of them.
+    /// The array with positions divided by values, every one of them. Not for integers and bool.
     #[track_caller]
     pub fn divide(self, values: impl IntoOperand) -> Array {
         let values = values.into_operand().into_array_beside("scatter", self.array.0.dtype);
+        if !self.array.0.failed && !self.array.0.dtype.is_inexact() {
+            let why = "integers and bool cannot hold quotients";
+            let wrong = error(ErrorKind::DType, "scatter", why, &[&self.array]);
+            return Array::fail(wrong, call_site());
+        }
+        let values = values.astype(self.array.0.dtype);
         self.scatter(ScatterOp::Multiply, values.reciprocal())
     }
 

@@ -14,6 +14,7 @@ pub mod scan;
 pub mod shape;
 pub mod sort;
 
+use crate::array::check_shape;
 use crate::scope::{call_site, with_site};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
@@ -28,6 +29,10 @@ pub(crate) fn prim(
     shape: Shape,
     dtype: DType,
 ) -> Array {
+    // Operands whose shapes are possible may broadcast or join to one that is not.
+    if let Err(e) = check_shape(prim.name(), &shape) {
+        return Array::fail(e, call_site());
+    }
     Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, call_site())
 }
 

@@ -82,14 +82,16 @@ impl Array {
             let axis = axis_of("unflatten", axis, self.0.shape.len())?;
             let n = self.0.shape[axis] as i64;
             if let Some(at) = parts.iter().position(|&d| d == -1) {
-                let rest: i64 = parts.iter().filter(|&&d| d != -1).product();
+                let others = parts.iter().filter(|&&d| d != -1);
+                let rest = others.fold(1i64, |p, &d| p.saturating_mul(d));
                 if rest <= 0 || n % rest != 0 {
                     let why = format!("axis of length {n} does not divide into {parts:?}");
                     return Err(error(ErrorKind::Shape, "unflatten", why, &[self]));
                 }
                 parts[at] = n / rest;
             }
-            if parts.iter().product::<i64>() != n || parts.iter().any(|&d| d < 0) {
+            let product = parts.iter().fold(1i64, |p, &d| p.saturating_mul(d));
+            if product != n || parts.iter().any(|&d| d < 0) {
                 let why = format!("axis of length {n} does not split into {parts:?}");
                 return Err(error(ErrorKind::Shape, "unflatten", why, &[self]));
             }
@@ -247,7 +249,8 @@ impl Array {
             }
             let mut starts = vec![0i64; shape.len()];
             let mut steps = vec![1i64; shape.len()];
-            (starts[axis], steps[axis]) = (first, step);
+            // The step from a single element leads nowhere, and may be too long to multiply.
+            (starts[axis], steps[axis]) = (first, if count > 1 { step } else { 1 });
             Ok(view(ViewOp::Slice { starts: starts.into(), steps: steps.into() }, self, shape))
         })
     }
@@ -343,7 +346,7 @@ impl Array {
             let mut wide = self.0.shape.clone();
             wide.insert(axis + 1, repeats);
             let mut shape = self.0.shape.clone();
-            shape[axis] *= repeats;
+            shape[axis] = shape[axis].saturating_mul(repeats);
             Ok(self.expand_dims(axis + 1).broadcast_to(&wide).reshape(&shape))
         })
     }
@@ -360,7 +363,7 @@ impl Array {
             let (reps, dims) = (pad(&reps), pad(&self.0.shape));
             let from: Vec<usize> = dims.iter().flat_map(|&d| [1, d]).collect();
             let wide: Vec<usize> = dims.iter().zip(&reps).flat_map(|(&d, &r)| [r, d]).collect();
-            let to: Vec<usize> = dims.iter().zip(&reps).map(|(d, r)| d * r).collect();
+            let to: Vec<usize> = dims.iter().zip(&reps).map(|(d, r)| d.saturating_mul(*r)).collect();
             Ok(self.reshape(from).broadcast_to(wide).reshape(to))
         })
     }
@@ -500,13 +503,16 @@ impl Array {
             let &[.., n, m] = &self.0.shape[..] else {
                 return Err(error(ErrorKind::Shape, "diagonal", "needs two dimensions", &[self]));
             };
-            let (row, column) = ((-offset).max(0), offset.max(0));
+            let (row, column) = (offset.saturating_neg().max(0), offset.max(0));
             let len = (n as i64 - row).min(m as i64 - column).max(0) as usize;
             // Elements of the diagonal are m + 1 apart in the flattened matrix.
             let flat = self.flatten(-2, -1);
+            if len == 0 {
+                return Ok(flat.slice_axis(-1, 0, 0));
+            }
             let from = row * m as i64 + column;
             let to = (from + len as i64 * (m as i64 + 1)).min((n * m) as i64);
-            Ok(if len == 0 { flat.slice_axis(-1, 0, 0) } else { flat.slice_step(-1, from, to, m as i64 + 1) })
+            Ok(flat.slice_step(-1, from, to, m as i64 + 1))
         })
     }
 }
@@ -577,7 +583,7 @@ pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
                 let why = format!("dimensions other than axis {axis} must agree");
                 return Err(error(ErrorKind::Shape, "concatenate", why, &all));
             }
-            shape[axis] += a.0.shape[axis];
+            shape[axis] = shape[axis].saturating_add(a.0.shape[axis]);
             dtype = DType::promote(dtype, a.0.dtype);
         }
         if arrays.len() == 1 {

@@ -250,6 +250,10 @@ impl Mlp {
 
 impl LanguageModel for Llama {
     fn features(&self, tokens: &Array, cache: &mut [KvCache]) -> lazul_core::Result<Array> {
+        if cache.len() != self.model.layers.len() {
+            let why = format!("a cache of {} for {} layers", cache.len(), self.model.layers.len());
+            return Err(lazul_core::Error::new(lazul_core::ErrorKind::Value, "features", why));
+        }
         let mut h = self.model.embed_tokens.forward(tokens); // (b, t, d)
         for (i, (layer, cache)) in self.model.layers.iter().zip(cache).enumerate() {
             h = scope(&format!("model.layers.{i}"), || layer.forward(&h, cache, &self.config))?;
