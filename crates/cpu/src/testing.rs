@@ -20,6 +20,21 @@ pub(crate) struct Tensor {
     pub(crate) offset: usize,
 }
 
+/// Memory of `bytes` bytes or a few more, with huge pages where the allocator would use them, full of
+/// values that nobody expects.
+fn nonsense(bytes: usize) -> Vec<u64> {
+    let mut memory = vec![0u64; bytes.div_ceil(8) + 1];
+    #[cfg(target_os = "linux")]
+    if bytes >= 4 << 20 {
+        let start = (memory.as_mut_ptr() as usize).next_multiple_of(4096);
+        let end = memory.as_mut_ptr_range().end as usize / 4096 * 4096;
+        // SAFETY: whole pages inside the vector; the advice changes no value.
+        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_HUGEPAGE) };
+    }
+    memory.fill(0xa5a5_a5a5_a5a5_a5a5);
+    memory
+}
+
 /// Row-major strides of a shape.
 pub(crate) fn row_major(shape: &[usize]) -> Vec<isize> {
     lazul_ir::Shape::new(shape).strides().to_vec()
@@ -34,7 +49,7 @@ impl Tensor {
         offset: usize,
     ) -> Tensor {
         let mut t = Tensor {
-            memory: vec![0; (size_of_val(memory)).div_ceil(8) + 1],
+            memory: nonsense(size_of_val(memory)),
             dtype: T::DTYPE,
             shape: shape.to_vec(),
             strides: strides.to_vec(),
@@ -72,7 +87,7 @@ impl Tensor {
     pub(crate) fn empty(dtype: DType, shape: &[usize]) -> Tensor {
         let bytes = shape.iter().product::<usize>() * dtype.size();
         Tensor {
-            memory: vec![0xa5a5_a5a5_a5a5_a5a5; bytes.div_ceil(8) + 1],
+            memory: nonsense(bytes),
             dtype,
             shape: shape.to_vec(),
             strides: row_major(shape),
@@ -182,7 +197,7 @@ impl Tensor {
     /// in `len` elements of memory.
     pub(crate) fn stored(&self, len: usize, strides: &[isize], offset: usize) -> Tensor {
         let mut t = Tensor {
-            memory: vec![0xa5a5_a5a5_a5a5_a5a5; (len * self.dtype.size()).div_ceil(8) + 1],
+            memory: nonsense(len * self.dtype.size()),
             dtype: self.dtype,
             shape: self.shape.clone(),
             strides: strides.to_vec(),

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 /// Where a block of a value lies.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Place {
-    /// In an operand's memory, at the block's position.
+    /// In an operand's memory.
     Input(u16),
     /// In a scratch slot.
     Slot(u16),
@@ -29,8 +29,10 @@ pub(super) enum Place {
 pub(super) enum Load {
     /// One value, splatted once per chunk.
     Splat,
-    /// Contiguous, converted to the compute type.
+    /// Neighbouring elements, converted to the compute type.
     Convert,
+    /// One value for each row, repeated along it.
+    Repeat,
     /// Any strides.
     Gather,
 }
@@ -64,6 +66,9 @@ pub(super) struct Plan {
     pub(super) width: usize,
     /// Operands' merged dimensions.
     pub(super) collapsed: Collapsed,
+    /// Blocks do not cross rows of the merged dimensions, so that every operand's block is
+    /// neighbouring elements or one repeated.
+    pub(super) by_rows: bool,
     /// Rough cost of an element, in simple vector operations.
     pub(super) cost: usize,
 }
@@ -132,6 +137,7 @@ impl Plan {
             stores: SmallVec::new(),
             slots: 0,
             width: 1,
+            by_rows: by_rows(&collapsed),
             collapsed,
             cost: 1,
         };
@@ -210,7 +216,7 @@ impl Plan {
         plan
     }
 
-    /// How operand `i` must be loaded; `None` where its elements lie in row-major order.
+    /// How operand `i` must be loaded; `None` where a block's elements are neighbours.
     fn classify(&self, i: usize) -> Option<Load> {
         let strides = &self.collapsed.strides[i];
         if strides.iter().all(|&s| s == 0) {
@@ -219,8 +225,18 @@ impl Plan {
         if lazul_ir::layout::is_row_major(&self.collapsed.shape, strides) {
             return None;
         }
-        Some(Load::Gather)
+        match strides[strides.len() - 1] {
+            1 if self.by_rows => None,
+            0 if self.by_rows => Some(Load::Repeat),
+            _ => Some(Load::Gather),
+        }
     }
+}
+
+/// Whether rows are long enough to be blocks, and every operand's are neighbours or repetitions.
+fn by_rows(c: &Collapsed) -> bool {
+    let last = c.shape.len() - 1;
+    c.shape[last] >= 128 && c.strides.iter().all(|s| matches!(s[last], 0 | 1))
 }
 
 fn arity(op: StepOp) -> usize {

@@ -7,7 +7,7 @@ use crate::alloc;
 use crate::convert::{load_f32, round_to_bf16, round_to_f16, store_f32};
 use crate::copy::{copy_row, copy_strided};
 use crate::pool::parallel_ranges;
-use crate::strided::rows;
+use crate::strided::{offset_of, rows};
 use lazul_ir::{Buffer, DType, Job, Operand, Shape, StepOp};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -74,6 +74,7 @@ pub(super) fn run(plan: &Plan, job: &Job<'_>) {
     }
     let chunk = (CHUNK_COST / plan.cost).clamp(BLOCK, 64 << 10) / BLOCK * BLOCK;
     if plan.slots == 0 {
+        // Nothing passes through scratch.
         run.block = chunk;
     }
     parallel_ranges(n, chunk, |start, end| {
@@ -123,13 +124,14 @@ impl Run<'_> {
                 splat(source, scratch.add(load.slot as usize * slot_bytes), m);
             }
             let mut at = start;
+            let width = plan.collapsed.shape[plan.collapsed.shape.len() - 1];
             while at < end {
-                let m = (end - at).min(self.block);
+                let mut m = (end - at).min(self.block);
+                if plan.by_rows {
+                    m = m.min(width - at % width);
+                }
                 let read = |place: Place| match place {
-                    Place::Input(i) => {
-                        let s = self.sources[i as usize];
-                        s.ptr.add(at * s.dtype.size())
-                    }
+                    Place::Input(i) => self.neighbours(i as usize, at),
                     Place::Slot(s) => scratch.add(s as usize * slot_bytes).cast_const(),
                     Place::Output(o) => {
                         let (ptr, dtype) = self.outputs[o as usize];
@@ -168,6 +170,19 @@ impl Run<'_> {
         }
     }
 
+    /// The address of an operand's element `at`, whose block is neighbouring elements.
+    ///
+    /// # Safety
+    /// The element must exist.
+    unsafe fn neighbours(&self, i: usize, at: usize) -> *const u8 {
+        let Source { ptr, dtype } = self.sources[i];
+        let c = &self.plan.collapsed;
+        let whole = self.copied[i] || !self.plan.by_rows || c.shape.len() == 1;
+        let offset = if whole { at as isize } else { offset_of(at, &c.shape, &c.strides[i]) };
+        // SAFETY: the caller's promise.
+        unsafe { ptr.offset(offset * dtype.size() as isize) }
+    }
+
     /// Brings block `at..at + m` of an operand into its slot, in its compute type.
     ///
     /// # Safety
@@ -181,6 +196,7 @@ impl Run<'_> {
         unsafe {
             match load.load {
                 Load::Splat => {}
+                Load::Repeat => splat(Source { ptr: self.neighbours(i, at), dtype }, slot, m),
                 Load::Gather if !self.copied[i] => {
                     let raw = if half { spare } else { slot };
                     let c = &self.plan.collapsed;
@@ -196,9 +212,9 @@ impl Run<'_> {
                 }
                 _ if half => {
                     let slot = std::slice::from_raw_parts_mut(slot.cast(), m);
-                    load_f32(ptr.add(at * size), dtype, slot);
+                    load_f32(self.neighbours(i, at), dtype, slot);
                 }
-                _ => std::ptr::copy_nonoverlapping(ptr.add(at * size), slot, m * size),
+                _ => std::ptr::copy_nonoverlapping(self.neighbours(i, at), slot, m * size),
             }
         }
     }

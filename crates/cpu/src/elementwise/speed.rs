@@ -1,8 +1,8 @@
 //! What element-wise jobs and their neighbours take:
 //! `cargo test --release -p lazul-cpu --lib speed -- --ignored --nocapture --test-threads=1`.
 
-use crate::testing::{Rng, Tensor};
 use crate::CpuBackend;
+use crate::testing::{Rng, Tensor};
 use lazul_ir::DType::{self, *};
 use lazul_ir::{Axes, Backend, BinaryOp, Job, Prim, ReduceOp, ScanOp, Target, UnaryOp, Work};
 use std::time::Instant;
@@ -43,7 +43,16 @@ fn speed() {
         let add = Prim::Binary(BinaryOp::Add);
         report(&format!("add f32 {n}"), 12 * n, time(&add, &[&a, &b], &mut o));
         report(&format!("add scalar f32 {n}"), 8 * n, time(&add, &[&a, &s], &mut o));
-        for op in [UnaryOp::Exp, UnaryOp::Tanh, UnaryOp::Erf, UnaryOp::Log, UnaryOp::Sin, UnaryOp::Sigmoid, UnaryOp::Erfinv, UnaryOp::Sqrt] {
+        for op in [
+            UnaryOp::Exp,
+            UnaryOp::Tanh,
+            UnaryOp::Erf,
+            UnaryOp::Log,
+            UnaryOp::Sin,
+            UnaryOp::Sigmoid,
+            UnaryOp::Erfinv,
+            UnaryOp::Sqrt,
+        ] {
             let t = time(&Prim::Unary(op), &[&a], &mut o);
             report(&format!("{} f32 {n}", op.name()), 8 * n, t);
         }
@@ -70,7 +79,11 @@ fn speed() {
         report(&name("add column"), 8 * n, time(&add, &[&a, &column], &mut o));
         report(&name("add transposed"), 12 * n, time(&add, &[&a, &t], &mut o));
         let sum = |axes: &[u8]| Prim::Reduce { op: ReduceOp::Sum, axes: Axes::from_slice(axes) };
-        report(&name("sum all"), 4 * n, time(&sum(&[0, 1]), &[&a], &mut Tensor::empty(F32, &[1, 1])));
+        report(
+            &name("sum all"),
+            4 * n,
+            time(&sum(&[0, 1]), &[&a], &mut Tensor::empty(F32, &[1, 1])),
+        );
         report(&name("sum 0"), 4 * n, time(&sum(&[0]), &[&a], &mut Tensor::empty(F32, &[1, c])));
         report(&name("sum 1"), 4 * n, time(&sum(&[1]), &[&a], &mut Tensor::empty(F32, &[r, 1])));
         let max = Prim::Reduce { op: ReduceOp::Max, axes: Axes::from_slice(&[1]) };
@@ -92,7 +105,11 @@ fn speed() {
     let sum = Prim::Reduce { op: ReduceOp::Sum, axes: Axes::from_slice(&[1]) };
     report("sum 1 f32 4Mx4", 4 * n, time(&sum, &[&narrow], &mut Tensor::empty(F32, &[n / 4, 1])));
     let half = rng.tensor(BF16, &[4096, 4096], -3.0, 3.0);
-    report("sum 1 bf16 4096x4096", 2 * n, time(&sum, &[&half], &mut Tensor::empty(BF16, &[4096, 1])));
+    report(
+        "sum 1 bf16 4096x4096",
+        2 * n,
+        time(&sum, &[&half], &mut Tensor::empty(BF16, &[4096, 1])),
+    );
     let fill = Prim::Fill(lazul_ir::Scalar::new(1f32));
     report("fill f32 16M", 4 * n, time(&fill, &[], &mut o));
     for dtype in [DType::U8, BF16, F32, F64] {

@@ -465,15 +465,20 @@ fn every_layout_and_broadcast() {
                 }
             }
         }
-        let a = rng.tensor(dtype, &[40, 60], 0.0, 3.0);
-        for shape in [&[60][..], &[1, 60], &[40, 1], &[1, 1], &[]] {
-            let b = rng.tensor(dtype, shape, 0.0, 3.0).broadcast(&[40, 60]);
-            let full = b.stored(2400, &[60, 1], 0);
-            let want = run(&Prim::Binary(BinaryOp::Multiply), &[&a, &full], dtype, &[40, 60]);
-            let out = run(&Prim::Binary(BinaryOp::Multiply), &[&a, &b], dtype, &[40, 60]);
-            assert_eq!(out.bits(), want.bits());
-            let out = run(&Prim::Binary(BinaryOp::Multiply), &[&b, &a], dtype, &[40, 60]);
-            assert_eq!(out.bits(), want.bits());
+        for (r, c) in [(40, 60), (7, 300), (130, 1100)] {
+            let a = rng.tensor(dtype, &[r, c], 0.0, 3.0);
+            let padded = a.stored(r * (c + 5), &[c as isize + 5, 1], 0);
+            for shape in [&[c][..], &[1, c], &[r, 1], &[1, 1], &[]] {
+                let b = rng.tensor(dtype, shape, 0.0, 3.0).broadcast(&[r, c]);
+                let full = b.stored(r * c, &[c as isize, 1], 0);
+                let multiply = |x: &Tensor, y: &Tensor| {
+                    run(&Prim::Binary(BinaryOp::Multiply), &[x, y], dtype, &[r, c]).bits()
+                };
+                let want = multiply(&a, &full);
+                assert_eq!(multiply(&a, &b), want);
+                assert_eq!(multiply(&b, &a), want);
+                assert_eq!(multiply(&padded, &b), want);
+            }
         }
     }
 }
