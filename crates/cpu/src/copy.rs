@@ -5,6 +5,7 @@
 //! line each way are turned in registers, so every line is read and written once. The rest is
 //! gathered element by element. Work is cut by row-major position, whatever the shape.
 
+use crate::load::prefetch_row;
 use crate::pool::parallel_ranges;
 use crate::strided::{collapse, offset_of, rows};
 use lazul_ir::{Job, Shape};
@@ -198,6 +199,10 @@ unsafe fn strip<T: Copy>(src: *const T, s: isize, dst: *mut T, d: isize, h: usiz
     #[cfg(target_arch = "x86_64")]
     if h == line {
         while j + line <= w {
+            for k in 0..line {
+                let ahead = (j + 2 * line + k) as isize * s;
+                prefetch_row(src.wrapping_offset(ahead).cast(), 0, 4096, 64);
+            }
             // SAFETY: a full tile lies inside.
             unsafe { sse2::tile(src.offset(j as isize * s), s, dst.add(j), d) };
             j += line;

@@ -113,8 +113,12 @@ pub(crate) fn exp(x: f32) -> f32 {
     // 2^n in two factors, since one could overflow or be subnormal.
     let n = t.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
-    let scale = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
-    y * scale(half) * scale(n.wrapping_sub(half))
+    y * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+}
+
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 /// `e^x - 1`.

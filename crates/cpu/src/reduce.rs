@@ -17,7 +17,7 @@ pub(crate) use arg::arg_reduce;
 
 use crate::copy::Shared;
 use crate::dispatch;
-use crate::load::{BLOCK, Loader, Scratch, store};
+use crate::load::{AHEAD, BLOCK, Loader, Scratch, prefetch_row, store};
 use crate::pool::parallel_ranges;
 use crate::strided::{collapse, offset_of, rows};
 use lazul_ir::{Axes, Complex32, DType, Job, Operand, ReduceOp};
@@ -190,6 +190,8 @@ fn fold_rows<T: Copy, F: Fold<T>>(
 ) {
     for k in 0..count {
         let lane = (first + k) % lanes;
+        let size = size_of::<T>();
+        prefetch_row(src.cast(), k + AHEAD, stride * size as isize, n * size);
         // SAFETY: the callers' promise.
         let row = unsafe { std::slice::from_raw_parts(src.offset(k as isize * stride), n) };
         join_into::<T, F>(&mut acc[lane * n..][..n], row);
@@ -513,6 +515,7 @@ impl<T: Copy, F: Fold<T>> Folder<'_, T, F> {
                         );
                     }
                     for k in 0..count {
+                        prefetch_row(src, k + AHEAD, inner * size, n * size as usize);
                         let src = src.offset(k as isize * inner * size);
                         let row = self.loader.run(src, step, n, &mut scratch);
                         fold_row(&mut acc[(lane + k) % used * n..][..n], row, self.f);

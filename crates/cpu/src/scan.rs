@@ -12,7 +12,7 @@
 
 use crate::copy::Shared;
 use crate::dispatch;
-use crate::load::{BLOCK, Loader, Scratch, store};
+use crate::load::{AHEAD, BLOCK, Loader, Scratch, prefetch_row, store};
 use crate::math;
 use crate::pool::parallel_ranges;
 use crate::reduce::{Fold, Max, Min, Prod, Sum};
@@ -27,6 +27,8 @@ const CHUNK: usize = 16;
 const STRAND: usize = 128;
 /// Elements that a task should have at least.
 const TASK: usize = 32 << 10;
+/// Tasks beside one another that make a second pass, for the parallelism of one sequence, needless.
+const MANY: usize = 16;
 /// Sequences in a tile of the path across.
 const TILE: usize = 256;
 
@@ -141,33 +143,38 @@ fn local<T: Copy, F: Fold<T>>(x: &[T], y: &mut [T], inclusive: bool) -> T {
         }
         return carry;
     }
-    let mut put = |v: [T; CHUNK], y: &mut [T]| {
-        let v = prefixes::<T, F>(v);
-        if inclusive {
-            for (y, v) in y.iter_mut().zip(v) {
-                *y = F::join(carry, v);
-            }
-        } else {
-            y[0] = carry;
-            for (y, &v) in y[1..].iter_mut().zip(&v) {
-                *y = F::join(carry, v);
-            }
-        }
-        carry = F::join(carry, v[CHUNK - 1]);
-    };
-    let (mut xs, mut ys) = (x.chunks_exact(CHUNK), y.chunks_exact_mut(CHUNK));
-    for (x, y) in (&mut xs).zip(&mut ys) {
+    let whole = x.len() / CHUNK * CHUNK;
+    for (x, y) in x[..whole].chunks_exact(CHUNK).zip(y[..whole].chunks_exact_mut(CHUNK)) {
         let mut v = [F::NEUTRAL; CHUNK];
         v.copy_from_slice(x);
-        put(v, y);
+        carry = local_chunk::<T, F>(v, y, carry, inclusive);
     }
-    let rest = xs.remainder();
-    if !rest.is_empty() {
+    if whole < x.len() {
         let mut v = [F::NEUTRAL; CHUNK];
-        v[..rest.len()].copy_from_slice(rest);
-        put(v, ys.into_remainder());
+        for (v, &x) in v.iter_mut().zip(&x[whole..]) {
+            *v = x;
+        }
+        carry = local_chunk::<T, F>(v, &mut y[whole..], carry, inclusive);
     }
     carry
+}
+
+/// One chunk that follows `carry`; returns the next carry. (A function and no closure: closures are
+/// not always inlined, and would miss the instruction set.)
+#[inline(always)]
+fn local_chunk<T: Copy, F: Fold<T>>(v: [T; CHUNK], y: &mut [T], carry: T, inclusive: bool) -> T {
+    let v = prefixes::<T, F>(v);
+    if inclusive {
+        for (y, v) in y.iter_mut().zip(v) {
+            *y = F::join(carry, v);
+        }
+    } else {
+        y[0] = carry;
+        for (y, &v) in y[1..].iter_mut().zip(&v) {
+            *y = F::join(carry, v);
+        }
+    }
+    F::join(carry, v[CHUNK - 1])
 }
 
 dispatch! {
@@ -353,7 +360,7 @@ impl<'a, T: Copy + Send + Sync, F: Fold<T> + Sync> Scan<'a, T, F> {
 
     fn run_along(&self, sequences: usize) {
         let m = self.m;
-        if sequences >= 64 || m <= TASK {
+        if sequences >= MANY || m <= TASK {
             return parallel_ranges(sequences, (TASK / m).max(1), |a, b| {
                 for s in a..b {
                     // SAFETY: all positions exist, and each sequence is one task's.
@@ -424,6 +431,10 @@ impl<'a, T: Copy + Send + Sync, F: Fold<T> + Sync> Scan<'a, T, F> {
             for strand in (start..end).step_by(STRAND) {
                 local.fill(F::NEUTRAL);
                 for position in strand..end.min(strand + STRAND) {
+                    let size = self.loader.size();
+                    let step = if self.reverse { -self.stride } else { self.stride };
+                    let row = self.element(plane, self.index(position)).wrapping_add(t0 * size);
+                    prefetch_row(row, AHEAD, step * size as isize, n * size);
                     let x = self.load_row(plane, position, t0, n, &mut scratch);
                     scan_row(base, local, x, y, self.inclusive, self.f);
                     let dst = (plane * self.m + self.index(position)) * self.width + t0;
@@ -442,7 +453,7 @@ impl<'a, T: Copy + Send + Sync, F: Fold<T> + Sync> Scan<'a, T, F> {
         let place = |t: usize| (t / tiles, t % tiles * tile, tile.min(width - t % tiles * tile));
         // Rows of a piece: whole strands.
         let piece = (TASK / tile).next_multiple_of(STRAND);
-        if tasks >= 64 || m <= piece {
+        if tasks >= MANY || m <= piece {
             return parallel_ranges(tasks, (TASK / (m * tile)).max(1), |a, b| {
                 for t in a..b {
                     let (plane, t0, n) = place(t);

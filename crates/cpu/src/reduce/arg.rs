@@ -7,7 +7,7 @@
 use super::{Fold, Max, Min, Split, Tiles, cut, fold_block, piece_length};
 use crate::copy::Shared;
 use crate::dispatch;
-use crate::load::{BLOCK, Loader, Scratch};
+use crate::load::{AHEAD, BLOCK, Loader, Scratch, prefetch_row};
 use crate::strided::offset_of;
 use lazul_ir::{ArgReduceOp, DType, Job};
 use smallvec::SmallVec;
@@ -71,19 +71,24 @@ macro_rules! better {
 }
 better! { u8 u16 u32 u64 i8 i16 i32 i64; f32 f64 }
 
+/// Equal, or both NaN.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn same<T: PartialEq + Copy>(a: T, b: T) -> bool {
+    (a == b) | ((a != a) & (b != b))
+}
+
 dispatch! {
 /// Position of the first element that is equal to `value` (or, for a NaN, is one).
 fn position<T: Value>(x: &[T], value: T) -> usize {
     // Coarse steps without a branch an element, then the element.
-    #[allow(clippy::eq_op)]
-    let hit = |v: T| (v == value) | ((v != v) & (value != value));
     for (k, part) in x.chunks(64).enumerate() {
         let mut any = false;
         for &v in part {
-            any |= hit(v);
+            any |= same(v, value);
         }
         if any {
-            return k * 64 + part.iter().position(|&v| hit(v)).unwrap_or(0);
+            return k * 64 + part.iter().position(|&v| same(v, value)).unwrap_or(0);
         }
     }
     0
@@ -167,6 +172,7 @@ where
                 let mut best: SmallVec<[T; 64]> = SmallVec::new();
                 let mut index: SmallVec<[u32; 64]> = SmallVec::from_elem(start as u32, n);
                 for r in start..end {
+                    prefetch_row(base(first), r + AHEAD, stride * size, n * size as usize);
                     // SAFETY: the positions exist.
                     let row: &[T] = unsafe {
                         loader.run(
