@@ -3,8 +3,8 @@
 
 use anyhow::Context;
 use lazul_benches::peak_rss_mb;
-use lazul_lm::generate::{GenerateOptions, Tokens};
 use lazul_lm::Checkpoint;
+use lazul_lm::generate::{GenerateOptions, Tokens};
 use std::time::Instant;
 
 fn main() -> anyhow::Result<()> {

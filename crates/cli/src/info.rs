@@ -6,17 +6,20 @@ use lazul_lm::Checkpoint;
 use lazul_nn::Module;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 pub(crate) fn run(args: InfoArgs) -> anyhow::Result<ExitCode> {
     let name = args.model.or(args.model_flag);
     let checkpoint = open::by_name(name.as_deref())?;
     let facts = Facts::of(&checkpoint, args.context)?;
-    if args.json {
-        println!("{}", facts.to_json(&checkpoint));
+    let text = if args.json {
+        format!("{}\n", facts.to_json(&checkpoint))
     } else {
-        facts.print(&checkpoint);
-    }
+        facts.to_text(&checkpoint)
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,7 +47,8 @@ impl Facts {
             bytes += size;
             *dtypes.entry(array.dtype()?.to_string()).or_default() += size;
             let base = name.strip_suffix("weight").unwrap_or(name);
-            let is_codes = name.ends_with("weight") && names.contains_key(format!("{base}scales").as_str());
+            let is_codes =
+                name.ends_with("weight") && names.contains_key(format!("{base}scales").as_str());
             let is_group = name.ends_with("scales") || name.ends_with("biases");
             if is_codes {
                 // Words of 32 bits; the groups tell how many codes they hold.
@@ -56,8 +60,10 @@ impl Facts {
         let config = &checkpoint.config;
         let number = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0) as usize;
         let heads = number("num_attention_heads").max(1);
-        let kv_heads = if number("num_key_value_heads") > 0 { number("num_key_value_heads") } else { heads };
-        let head = if number("head_dim") > 0 { number("head_dim") } else { number("hidden_size") / heads };
+        let kv_heads =
+            if number("num_key_value_heads") > 0 { number("num_key_value_heads") } else { heads };
+        let head =
+            if number("head_dim") > 0 { number("head_dim") } else { number("hidden_size") / heads };
         // Keys and values of all layers, in two bytes each unless the model computes in f32.
         let width = if dtypes.contains_key("float32") { 4 } else { 2 };
         let position = 2 * number("num_hidden_layers") * kv_heads * head * width;
@@ -65,14 +71,17 @@ impl Facts {
         Ok(Facts { parameters: count, bytes, dtypes, context, cache_bytes })
     }
 
-    fn print(&self, checkpoint: &Checkpoint) {
+    fn to_text(&self, checkpoint: &Checkpoint) -> String {
         let config = &checkpoint.config;
         let show = |key: &str| match config.get(key) {
             Some(Value::String(text)) => text.clone(),
             Some(value) if !value.is_null() => value.to_string(),
             _ => "-".to_string(),
         };
-        let line = |label: &str, value: String| println!("{label:<16}{value}");
+        let mut out = String::new();
+        let mut line = |label: &str, value: String| {
+            let _ = writeln!(out, "{label:<16}{value}"); // a String takes everything
+        };
         line("model", checkpoint.name.clone());
         line("architecture", show("model_type"));
         let size = self.parameters as f64;
@@ -84,7 +93,11 @@ impl Facts {
         line("parameters", size);
         line("layers", show("num_hidden_layers"));
         line("hidden size", show("hidden_size"));
-        let kv = if show("num_key_value_heads") == "-" { show("num_attention_heads") } else { show("num_key_value_heads") };
+        let kv = if show("num_key_value_heads") == "-" {
+            show("num_attention_heads")
+        } else {
+            show("num_key_value_heads")
+        };
         line("heads", format!("{} query, {kv} key/value", show("num_attention_heads")));
         line("vocabulary", show("vocab_size"));
         line("context", format!("{} tokens", show("max_position_embeddings")));
@@ -112,6 +125,7 @@ impl Facts {
         );
         let template = if checkpoint.text.template().is_some() { "yes" } else { "no" };
         line("chat template", template.to_string());
+        out
     }
 
     fn to_json(&self, checkpoint: &Checkpoint) -> Value {
@@ -131,5 +145,8 @@ impl Facts {
 }
 
 fn quantization(config: &Value) -> Option<&Value> {
-    config.get("quantization").or_else(|| config.get("quantization_config")).filter(|q| q.is_object())
+    config
+        .get("quantization")
+        .or_else(|| config.get("quantization_config"))
+        .filter(|q| q.is_object())
 }

@@ -14,6 +14,7 @@ mod output;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -32,8 +33,9 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Info(args) => info::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lazul", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lazul", &mut script);
+            std::io::stdout().write_all(&script).map_err(Into::into).map(|()| ExitCode::SUCCESS)
         }
         Command::Man { dir } => man(dir),
     };

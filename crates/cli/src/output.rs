@@ -7,7 +7,8 @@ use std::io::IsTerminal;
 /// Whether an error says that nobody reads standard output any more (`lazul … | head`).
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|e| {
-        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        e.downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     })
 }
 
@@ -47,11 +48,7 @@ fn gigabytes(bytes: usize) -> f64 {
 /// The lines that follow a generation.
 pub(crate) fn footer(stats: &Stats) {
     eprintln!("==========");
-    eprintln!(
-        "Prompt: {} tokens, {:.3} tokens-per-sec",
-        stats.prompt_tokens,
-        stats.prompt_tps()
-    );
+    eprintln!("Prompt: {} tokens, {:.3} tokens-per-sec", stats.prompt_tokens, stats.prompt_tps());
     eprintln!(
         "Generation: {} tokens, {:.3} tokens-per-sec",
         stats.generated_tokens,

@@ -1,10 +1,10 @@
 //! Making arrays from Rust values, and reading them back.
 
-use crate::scope::call_site;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
 use crate::ints::IntoInts;
 use crate::node::{Array, Data, Inputs, Load, Op, State, Storage};
+use crate::scope::call_site;
 use crate::source::ByteSource;
 use lazul_ir::{DType, Element, Job, Operand, Prim, Scalar, Shape, Target, Work};
 use std::panic::Location;
@@ -31,9 +31,7 @@ pub(crate) fn check_shape(op: &'static str, shape: &Shape) -> Result<()> {
     }
     match shape.checked_size() {
         Some(size) if size <= MOST_ELEMENTS => Ok(()),
-        _ => {
-            Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements")))
-        }
+        _ => Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements"))),
     }
 }
 
@@ -341,7 +339,12 @@ fn from_raw(
             let mut bits = [0u8; 8];
             bits[..bytes.len()].copy_from_slice(bytes);
             let value = Scalar { bits: u64::from_le_bytes(bits), dtype };
-            return Ok(Array::ready(shape.clone(), dtype, Data::constant(value, shape.len()), site));
+            return Ok(Array::ready(
+                shape.clone(),
+                dtype,
+                Data::constant(value, shape.len()),
+                site,
+            ));
         }
         let buffer = eval::backend().alloc(bytes.len())?;
         // SAFETY: the buffer is fresh and has at least `bytes.len()` bytes.

@@ -30,7 +30,9 @@ pub use ints::{IntoAxes, IntoInts};
 pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
 pub use node::Array;
 pub use operand::IntoOperand;
-pub use ops::creation::{arange, arange_step, eye, full, identity, linspace, meshgrid, ones, tri, zeros};
+pub use ops::creation::{
+    arange, arange_step, eye, full, identity, linspace, meshgrid, ones, tri, zeros,
+};
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
 pub use ops::index::At;

@@ -5,9 +5,9 @@
 //! i32 (i64 if it needs that), a complex scalar complex64; an integer that does not fit the array's
 //! integer dtype is an error, never a wrapped value.
 
-use crate::scope::call_site;
 use crate::error::{Error, ErrorKind};
 use crate::node::{Array, Data};
+use crate::scope::call_site;
 use lazul_ir::{Complex32, DType, Scalar, Shape, bf16, dtype::Kind, f16};
 use std::panic::Location;
 

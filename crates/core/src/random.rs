@@ -78,7 +78,7 @@ pub fn bits(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
     })
 }
 
-/// Uniform numbers in `[low, high)`: f32, f16 or bf16. `low` and `high` broadcast to `shape`.
+/// Uniform numbers from `low` to below `high` (which rounding may reach): f32, f16 or bf16. `low` and `high` broadcast to `shape`.
 ///
 /// ```
 /// use lazul_core::prelude::*;
@@ -152,7 +152,7 @@ fn symmetric(shape: impl IntoInts, key: Option<&Array>) -> Array {
 
 /// Integers in `low ..= high - 1` of an integer dtype. `low` and `high` broadcast to `shape`.
 ///
-/// Drawn through f32 as MLX does, so ranges beyond 2^24 have gaps.
+/// Drawn through f32 as MLX does, so values beyond 2^24 have gaps, and `high` itself can come up.
 #[track_caller]
 pub fn randint(
     low: impl IntoOperand,

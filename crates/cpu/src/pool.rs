@@ -69,7 +69,9 @@ fn configured_threads() -> usize {
         Ok(text) => match text.trim().parse::<usize>() {
             Ok(n) if (1..=1024).contains(&n) => n,
             _ => {
-                eprintln!("lazul: LAZUL_NUM_THREADS={text:?} is not a number from 1 to 1024; ignored");
+                eprintln!(
+                    "lazul: LAZUL_NUM_THREADS={text:?} is not a number from 1 to 1024; ignored"
+                );
                 available()
             }
         },
@@ -91,9 +93,8 @@ fn pool() -> &'static Pool {
             wake: Condvar::new(),
         }));
         for i in 0..pool.workers {
-            let spawned = std::thread::Builder::new()
-                .name(format!("lazul-{i}"))
-                .spawn(move || pool.work());
+            let spawned =
+                std::thread::Builder::new().name(format!("lazul-{i}")).spawn(move || pool.work());
             if spawned.is_err() {
                 // Fewer workers are still correct: chunks that nobody takes the caller runs.
                 break;

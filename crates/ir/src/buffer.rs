@@ -72,7 +72,12 @@ impl Buffer {
     /// Whether this is the only handle.
     #[inline]
     pub fn is_unique(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        let unique = Arc::strong_count(&self.0) == 1;
+        if unique {
+            // What others did with the memory before they let it go happened before what comes now.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);
+        }
+        unique
     }
 }
 

@@ -94,11 +94,6 @@ macro_rules! table {
             pub const fn rule(self) -> Rule {
                 match self { $($enum::$variant => Rule::$rule,)* }
             }
-
-            /// One line of documentation.
-            pub const fn doc(self) -> &'static str {
-                match self { $($enum::$variant => $line,)* }
-            }
         }
     };
 }

@@ -24,12 +24,6 @@ impl Layout {
         Layout { shape, strides, offset: 0 }
     }
 
-    /// One element repeated over `shape`.
-    pub fn repeated(shape: Shape) -> Layout {
-        let strides = Strides::from_elem(0, shape.len());
-        Layout { shape, strides, offset: 0 }
-    }
-
     /// Number of elements.
     #[inline]
     pub fn size(&self) -> usize {
@@ -79,7 +73,11 @@ impl Layout {
     /// The same elements in row-major order under another shape, if that needs no copy.
     pub fn reshape(&self, shape: &Shape) -> Option<Layout> {
         if shape.size() == 0 || self.is_contiguous() {
-            return Some(Layout { shape: shape.clone(), strides: shape.strides(), offset: self.offset });
+            return Some(Layout {
+                shape: shape.clone(),
+                strides: shape.strides(),
+                offset: self.offset,
+            });
         }
         // Merge old axes into runs that are contiguous among themselves, then split each run.
         let old: SmallVec<[(usize, isize); 6]> = self
@@ -118,19 +116,6 @@ impl Layout {
         }
         // What remains of the new shape are ones; their stride never matters.
         Some(Layout { shape: shape.clone(), strides, offset: self.offset })
-    }
-
-    /// The lowest and highest element position that this layout touches; `None` when empty.
-    pub fn extent(&self) -> Option<(usize, usize)> {
-        if self.size() == 0 {
-            return None;
-        }
-        let (mut low, mut high) = (self.offset as isize, self.offset as isize);
-        for (&d, &s) in self.shape.iter().zip(self.strides.iter()) {
-            let reach = (d as isize - 1) * s;
-            if reach < 0 { low += reach } else { high += reach }
-        }
-        Some((low as usize, high as usize))
     }
 }
 

@@ -80,7 +80,8 @@ impl Scalar {
             DType::F32 | DType::C64 => f32::from_bits(b as u32) as f64,
             DType::F64 => f64::from_bits(b),
         };
-        let im = if self.dtype == DType::C64 { f32::from_bits((b >> 32) as u32) as f64 } else { 0.0 };
+        let im =
+            if self.dtype == DType::C64 { f32::from_bits((b >> 32) as u32) as f64 } else { 0.0 };
         (re, im)
     }
 

@@ -71,7 +71,10 @@ impl KvCache {
 fn grow(store: Option<Array>, new: &Array, used: usize, end: usize) -> Result<Array> {
     let [b, h, _, d] = new.dims()?;
     let room = |positions: usize| {
-        zeros([b, h, positions.div_ceil(BLOCK) * BLOCK, d], new.dtype().unwrap_or(lazul_core::DType::F32))
+        zeros(
+            [b, h, positions.div_ceil(BLOCK) * BLOCK, d],
+            new.dtype().unwrap_or(lazul_core::DType::F32),
+        )
     };
     let Some(store) = store else { return Ok(room(end)) };
     if store.dim(2)? >= end {

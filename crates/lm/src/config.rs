@@ -33,7 +33,10 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match value.as_u64() {
             Some(n) if n >= least && n <= 1 << 31 => Ok(Some(n as usize)),
-            _ => Err(self.bad(key, &format!("must be a whole number from {least} to 2^31, is {value}"))),
+            _ => {
+                Err(self
+                    .bad(key, &format!("must be a whole number from {least} to 2^31, is {value}")))
+            }
         }
     }
 
@@ -83,7 +86,10 @@ impl<'a> Fields<'a> {
     /// If the value is not one.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| self.bad(key, &format!("must be a text, is {value}")))
+        value
+            .as_str()
+            .map(Some)
+            .ok_or_else(|| self.bad(key, &format!("must be a text, is {value}")))
     }
 
     /// A list of finite floats, or `None` where the key is missing.

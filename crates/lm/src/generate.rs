@@ -27,8 +27,8 @@ impl Default for GenerateOptions {
 
 /// Token ids of one sequence, one at a time.
 ///
-/// The cache holds the prompt and all tokens but the last when the generation ends, so that it can go
-/// on from there.
+/// The cache then holds the prompt and all tokens but the last of `max_tokens`; after an earlier stop it
+/// holds the last token too, whose successor was under way. [`KvCache::truncate`] takes positions back.
 pub struct Tokens<'m> {
     model: &'m dyn LanguageModel,
     cache: &'m mut Vec<KvCache>,
@@ -37,6 +37,8 @@ pub struct Tokens<'m> {
     recent: Option<Array>,
     /// The token whose computation is under way.
     next: Option<Array>,
+    /// Why the next token could not be started.
+    failed: Option<Error>,
     left: usize,
     prompt_tokens: usize,
     prefill: Duration,
@@ -87,6 +89,7 @@ impl<'m> Tokens<'m> {
             sampler,
             recent,
             next: None,
+            failed: None,
             left: options.max_tokens,
             prompt_tokens: prompt.len(),
             prefill: Duration::ZERO,
@@ -131,12 +134,16 @@ impl Iterator for Tokens<'_> {
     type Item = Result<u32>;
 
     fn next(&mut self) -> Option<Result<u32>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(error));
+        }
         let current = self.next.take()?;
         self.left -= 1;
         if self.left > 0 {
             match self.step(&current.reshape([1, 1])) {
                 Ok(next) => self.next = Some(next),
-                Err(e) => return Some(Err(e)),
+                // This token is there; the error is the next one's.
+                Err(e) => self.failed = Some(e),
             }
         }
         Some(current.item::<u32>().map_err(Error::from))

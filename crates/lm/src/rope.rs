@@ -62,6 +62,11 @@ impl Rope {
         let scaling = match kind {
             "default" | "mrope" => Scaling::None,
             "linear" => Scaling::Linear { factor: factor()? },
+            "dynamic" | "yarn" if dims <= 2 || base <= 1.0 => {
+                let why =
+                    format!("rope_scaling {kind} needs heads of more than 2 and a base above 1");
+                return Err(Error::Config(why));
+            }
             "dynamic" => Scaling::Dynamic { factor: factor()?, longest: original()? },
             "llama3" => {
                 let low = scaling.positive("low_freq_factor", 1.0)?;
@@ -84,8 +89,11 @@ impl Rope {
                 };
                 let one = scaling.float("mscale", 0.0)?;
                 let all = scaling.float("mscale_all_dim", 0.0)?;
-                let natural =
-                    if one != 0.0 && all != 0.0 { sharpen(one) / sharpen(all) } else { sharpen(1.0) };
+                let natural = if one != 0.0 && all != 0.0 {
+                    sharpen(one) / sharpen(all)
+                } else {
+                    sharpen(1.0)
+                };
                 // Queries and keys are both multiplied, so scores are twice.
                 score_scale = scaling.positive("attention_factor", natural)?.powi(2);
                 Scaling::Yarn {
@@ -165,9 +173,8 @@ impl Rope {
                     .collect(),
             ),
             Scaling::Yarn { factor, fast, slow, original, truncate } => {
-                let dim_of = |turns: f64| {
-                    n * (original / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln())
-                };
+                let dim_of =
+                    |turns: f64| n * (original / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln());
                 let (mut low, mut high) = (dim_of(*fast), dim_of(*slow));
                 if *truncate {
                     (low, high) = (low.floor(), high.ceil());

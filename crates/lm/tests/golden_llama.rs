@@ -107,8 +107,7 @@ fn logits_equal_the_reference() -> Result<()> {
         let model = model(case);
         let bound = if case["compute"] == "bfloat16" { 2e-2 } else { 1e-4 };
         // Frequencies that depend on length make chunks a different computation.
-        let chunks: &[usize] =
-            if case["id"] == "rope.dynamic" { &[4096] } else { &[4096, 7, 1] };
+        let chunks: &[usize] = if case["id"] == "rope.dynamic" { &[4096] } else { &[4096, 7, 1] };
         for &chunk in chunks {
             let ours = logits(&*model, &ids, chunk)?.slice_axis(0, -rows, None);
             let against = match case["compute"] == "bfloat16" {
@@ -120,7 +119,10 @@ fn logits_equal_the_reference() -> Result<()> {
             let theirs = apart(&expected, &against)?;
             let bound = if theirs > 0.0 { theirs.max(bound) } else { bound };
             if error.is_nan() || error > bound {
-                lines.push(format!("{} in chunks of {chunk}: {error:.2e} > {bound:.2e}", case["id"]));
+                lines.push(format!(
+                    "{} in chunks of {chunk}: {error:.2e} > {bound:.2e}",
+                    case["id"]
+                ));
             }
         }
     }
@@ -156,10 +158,13 @@ fn dequantized_weights_equal_mlx_bit_for_bit() -> Result<()> {
     let reference = Reference::open();
     let mut compared = 0;
     for case in &reference.cases {
-        let (Some(tensor), true) = (case["tensor"].as_str(), case["folder"].is_null()) else { continue };
+        let (Some(tensor), true) = (case["tensor"].as_str(), case["folder"].is_null()) else {
+            continue;
+        };
         let id = case["id"].as_str().unwrap();
         let get = |part: &str| reference.tensors.get(&format!("{id}.{tensor}.{part}"));
-        let (Ok(codes), Ok(scales), Ok(biases)) = (get("weight"), get("scales"), get("biases")) else {
+        let (Ok(codes), Ok(scales), Ok(biases)) = (get("weight"), get("scales"), get("biases"))
+        else {
             continue;
         };
         let number = |key: &str| case[key].as_u64().unwrap() as u32;

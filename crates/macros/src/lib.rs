@@ -68,7 +68,10 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         return Err(Error::new(Span::call_site(), "Module can be derived for structs only"));
     };
     let Fields::Named(fields) = &data.fields else {
-        return Err(Error::new(Span::call_site(), "Module needs named fields: they name parameters"));
+        return Err(Error::new(
+            Span::call_site(),
+            "Module needs named fields: they name parameters",
+        ));
     };
     let nn = module_crate();
     let mut shared = Vec::new();

@@ -1,7 +1,7 @@
 //! A checkpoint seen from one place of a model.
 
 use crate::linear::Weight;
-use lazul_core::{Array, Error, ErrorKind, Quantization, Quantized, Result, quantization};
+use lazul_core::{Array, Error, ErrorKind, Quantized, Result, quantization};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -12,13 +12,6 @@ pub trait TensorSource {
     /// # Errors
     /// If it is there but cannot be had.
     fn tensor(&self, name: &str) -> Result<Option<Array>>;
-
-    /// How the matrix at the module path `path` is quantized, where that is written down; `None`
-    /// leaves it to the shapes of the tensors.
-    fn quantization(&self, path: &str) -> Option<Quantization> {
-        let _ = path;
-        None
-    }
 }
 
 impl TensorSource for std::collections::BTreeMap<String, Array> {
@@ -106,8 +99,11 @@ impl<'a> Weights<'a> {
         if array.shape()? == shape {
             return Ok(array);
         }
-        let why =
-            format!("{} has shape {:?}, the model needs {shape:?}", self.name(short), array.shape()?);
+        let why = format!(
+            "{} has shape {:?}, the model needs {shape:?}",
+            self.name(short),
+            array.shape()?
+        );
         Err(Error::new(ErrorKind::Shape, "load", why))
     }
 
@@ -119,21 +115,21 @@ impl<'a> Weights<'a> {
         if !self.has("scales")? {
             return Ok(Weight::Dense(self.tensor("weight", &[rows, columns])?));
         }
-        let (codes, scales, biases) = (self.any("weight")?, self.any("scales")?, self.any("biases")?);
-        let bad = |why: String| Error::new(ErrorKind::Shape, "load", format!("{}: {why}", self.path));
-        let form = match self.source.quantization(&self.path) {
-            Some(form) => form,
-            None => {
-                // A word holds 32 bits: lengths of codes and scales tell bits and group size.
-                let (words, groups) = (codes.dim(-1)?, scales.dim(-1)?);
-                let whole = groups > 0 && columns.is_multiple_of(groups) && columns > 0 && words * 32 % columns == 0;
-                if !whole {
-                    return Err(bad(format!("{words} words and {groups} groups for {columns} columns")));
-                }
-                let group = u32::try_from(columns / groups).unwrap_or(u32::MAX);
-                quantization(group, (words * 32 / columns) as u32)?
-            }
-        };
+        let (codes, scales, biases) =
+            (self.any("weight")?, self.any("scales")?, self.any("biases")?);
+        let bad =
+            |why: String| Error::new(ErrorKind::Shape, "load", format!("{}: {why}", self.path));
+        // A word holds 32 bits: lengths of codes and scales tell bits and group size.
+        let (words, groups) = (codes.dim(-1)?, scales.dim(-1)?);
+        let whole = columns > 0
+            && groups > 0
+            && columns.is_multiple_of(groups)
+            && words.checked_mul(32).is_some_and(|bits| bits.is_multiple_of(columns));
+        if !whole {
+            return Err(bad(format!("{words} words and {groups} groups for {columns} columns")));
+        }
+        let group = u32::try_from(columns / groups).unwrap_or(u32::MAX);
+        let form = quantization(group, u32::try_from(words * 32 / columns).unwrap_or(u32::MAX))?;
         let matrix = Quantized { codes, scales, biases, form };
         let shape = matrix.shape()?;
         if shape[..] != [rows, columns] {

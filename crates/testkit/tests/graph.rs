@@ -2,8 +2,8 @@
 //! after them.
 
 use lazul_core::{
-    Array, ByteSource, DType, ErrorKind, Result, arange, async_eval, concatenate, eval, scope,
-    where_, zeros,
+    Array, ByteSource, DType, ErrorKind, Pad, Result, arange, async_eval, concatenate, eval, ones,
+    scope, where_, zeros,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -356,4 +356,48 @@ fn what_failed_for_now_can_be_asked_for_again() {
     source.broken.store(false, Ordering::SeqCst);
     assert_eq!(y.item::<f32>().expect("the disk is back"), 14.0);
     assert_eq!(z.item::<f32>().expect("the disk is back"), 14f32.sqrt() + 4.0);
+}
+
+/// An update whose index is the array itself must not overwrite what it still reads.
+#[test]
+fn an_array_may_index_itself() -> Result<()> {
+    let order = Array::from_slice(&[2i64, 0, 3, 1], [4]);
+    let held = arange(4, DType::I64) + 0;
+    let expected = held.put_along_axis(&order, &held, 0).to_vec::<i64>()?;
+    let alone = {
+        let x = arange(4, DType::I64) + 0;
+        x.put_along_axis(&order, &x, 0)
+    };
+    assert_eq!(alone.to_vec::<i64>()?, expected);
+    let y = arange(4, DType::I64) + 0;
+    let sums = y.at(std::slice::from_ref(&y)).add(&y);
+    drop(y);
+    assert_eq!(sums.to_vec::<i64>()?, [0, 2, 4, 6]);
+    Ok(())
+}
+
+/// Somebody else's failure is not the reader's: only what it needs counts.
+#[test]
+fn an_unrelated_failure_does_not_spread() -> Result<()> {
+    for _ in 0..50 {
+        let good = arange(1000, DType::F32).exp();
+        let bad = arange(4, DType::F32).take(&Array::from_slice(&[9], [1]), 0);
+        async_eval([&good, &bad])?;
+        let more = &good + 1.0;
+        assert!(more.eval().is_ok());
+        assert!(bad.eval().is_err());
+    }
+    Ok(())
+}
+
+/// Sizes that memory cannot hold, or that no integer can count, are errors.
+#[test]
+fn sizes_beyond_counting_are_errors() {
+    let huge = 1usize << 62;
+    assert!(ones([huge], DType::F32).contiguous().eval().is_err());
+    assert!(ones([huge], DType::F32).to_bytes().is_err());
+    let wide = zeros([1 << 32, 1], DType::F32) + zeros([1, 1 << 32], DType::F32);
+    assert!(wide.eval().is_err());
+    assert!(concatenate(&vec![ones([huge], DType::U8); 5], 0).eval().is_err());
+    assert!(arange(3, DType::F32).pad(&[(1 << 61, 0)], Pad::Reflect).eval().is_err());
 }

@@ -76,7 +76,6 @@ pub(crate) fn claim(roots: &[&Array]) -> Result<Option<Program>> {
         for frame in stack {
             *frame.node.0.lock() = State::Lazy { op: frame.op, inputs: frame.inputs };
         }
-        program.give_back();
         return Err(error);
     }
     for value in &mut program.values {
@@ -154,9 +153,11 @@ impl Program {
         node.0.shape.hash(hasher);
         self.number(node, Role::Step { op, inputs, ids });
     }
+}
 
-    /// Makes every step lazy again.
-    pub(crate) fn give_back(&mut self) {
+/// Steps that nobody computed are lazy again.
+impl Drop for Program {
+    fn drop(&mut self) {
         for value in &mut self.values {
             if let Role::Step { op, inputs, .. } = std::mem::replace(&mut value.role, Role::Leaf) {
                 *value.node.0.lock() = State::Lazy { op, inputs };

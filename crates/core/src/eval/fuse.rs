@@ -73,7 +73,8 @@ pub(super) fn regions(program: &Program, fusion: bool) -> Regions {
             let fits = want < MIXED
                 && steps[want as usize] < MOST_STEPS
                 && inputs[want as usize] as usize + ids.len() <= MOST_INPUTS
-                && program.values[want as usize].node.0.shape == program.values[id as usize].node.0.shape;
+                && program.values[want as usize].node.0.shape
+                    == program.values[id as usize].node.0.shape;
             region = if fits { want } else { id };
             regions.root[id as usize] = region;
             steps[region as usize] += 1;

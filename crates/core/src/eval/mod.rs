@@ -72,10 +72,15 @@ impl Ticket {
 /// stays lazy and may be asked for again.
 pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
-    match claim::claim(&roots)? {
-        Some(program) => execute(program),
-        None => Ok(()),
+    while let Some(program) = claim::claim(&roots)? {
+        match execute(program) {
+            Outcome::Done(result) => return result,
+            // What another evaluation could not compute is lazy again; whether these arrays need the
+            // part that failed shows when it is claimed here.
+            Outcome::OthersFailed(_) => {}
+        }
     }
+    Ok(())
 }
 
 /// Starts to compute arrays and returns at once; whoever reads one of them waits for it.
@@ -104,7 +109,10 @@ pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()>
     };
     drop(order);
     // A program that could not be sent runs here.
-    sent.or_else(execute)
+    sent.or_else(|program| match execute(program) {
+        Outcome::Done(result) => result,
+        Outcome::OthersFailed(error) => Err(error),
+    })
 }
 
 /// The thread that runs what [`async_eval`] starts, in order; none where no thread can be had.
@@ -117,8 +125,10 @@ fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
                 .name("lazul-eval".to_string())
                 .spawn(move || {
                     for program in receive {
-                        // The error is kept in the ticket and by the nodes that stay lazy.
-                        let _ = execute(program);
+                        // Errors stay in the ticket, and what was not computed stays lazy: whoever
+                        // reads it next finds out. A panic must not end the queue.
+                        let run = std::panic::AssertUnwindSafe(|| execute(program));
+                        let _ = std::panic::catch_unwind(run);
                     }
                 })
                 .ok()
@@ -127,8 +137,16 @@ fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
         .as_ref()
 }
 
+/// How an evaluation ended.
+enum Outcome {
+    /// It ran.
+    Done(Result<()>),
+    /// It did not run, because another that it waited for failed.
+    OthersFailed(Error),
+}
+
 /// Waits for what a program needs from others, runs it, and tells those who wait for it.
-fn execute(mut program: claim::Program) -> Result<()> {
+fn execute(program: claim::Program) -> Outcome {
     /// Finishes the ticket even if something below panics: nobody waits for ever.
     struct Finish(Arc<Ticket>);
     impl Drop for Finish {
@@ -142,17 +160,19 @@ fn execute(mut program: claim::Program) -> Result<()> {
         }
     }
     let finish = Finish(program.ticket.clone());
-    let mut result = program.waits.iter().try_for_each(|ticket| ticket.wait());
-    if result.is_ok() {
-        let plan = cache::plan_for(&program);
-        result = run::run(&mut program, &plan);
-    } else {
-        program.give_back();
+    // Dropped before `finish`, even by a panic: those who then look find the nodes given back.
+    let mut program = program;
+    if let Err(error) = program.waits.iter().try_for_each(|ticket| ticket.wait()) {
+        drop(program);
+        finish.0.finish(Err(error.clone()));
+        return Outcome::OthersFailed(error);
     }
+    let plan = cache::plan_for(&program);
+    let result = run::run(&mut program, &plan);
     // The program's hold on its arrays ends first: those who wait may then use up their memory.
     drop(program);
     finish.0.finish(result.clone());
-    result
+    Outcome::Done(result)
 }
 
 static FUSION: AtomicBool = AtomicBool::new(true);

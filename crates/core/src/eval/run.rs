@@ -9,7 +9,7 @@ use super::claim::{Program, Role};
 use super::plan::{Fused, Plan, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Data, Load, Op, State, Storage};
-use lazul_ir::{Buffer, DType, Job, Layout, Operand, Prim, Shape, Strides, Target, ViewOp};
+use lazul_ir::{Buffer, DType, Job, Layout, Operand, Prim, Shape, Target, ViewOp};
 use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -260,7 +260,8 @@ impl Run<'_> {
             return None;
         };
         candidates.into_iter().find_map(|i| {
-            let fits = operands[i].dtype.size() == dtype.size() && operands[i].shape[..] == shape[..];
+            let fits =
+                operands[i].dtype.size() == dtype.size() && operands[i].shape[..] == shape[..];
             if !fits {
                 return None;
             }
@@ -351,24 +352,13 @@ fn view_of(
     shape: &Shape,
     dtype: DType,
 ) -> Result<Data> {
-    let layout = || Layout {
-        shape: from.clone(),
-        strides: data.strides.clone(),
-        offset: data.offset,
-    };
-    let with = |l: Layout| Data { storage: data.storage.clone(), strides: l.strides, offset: l.offset };
+    let layout =
+        || Layout { shape: from.clone(), strides: data.strides.clone(), offset: data.offset };
+    let with =
+        |l: Layout| Data { storage: data.storage.clone(), strides: l.strides, offset: l.offset };
     match view {
         ViewOp::Transpose(perm) => Ok(with(layout().transpose(perm))),
-        ViewOp::Broadcast => {
-            let lead = shape.len() - from.len();
-            let mut strides = Strides::from_elem(0, shape.len());
-            for i in 0..from.len() {
-                if from[i] == shape[lead + i] {
-                    strides[lead + i] = data.strides[i];
-                }
-            }
-            Ok(Data { storage: data.storage.clone(), strides, offset: data.offset })
-        }
+        ViewOp::Broadcast => Ok(with(layout().broadcast(shape))),
         ViewOp::Slice { starts, steps } => Ok(with(layout().slice(starts, steps, shape))),
         ViewOp::Reshape => match layout().reshape(shape) {
             Some(l) => Ok(with(l)),
@@ -380,10 +370,15 @@ fn view_of(
             if a == b && buffered {
                 return Ok(data.clone());
             }
-            let aligned = buffered && layout().is_contiguous() && (data.offset * a).is_multiple_of(b);
+            let aligned =
+                buffered && layout().is_contiguous() && (data.offset * a).is_multiple_of(b);
             if aligned {
                 let offset = data.offset * a / b;
-                return Ok(Data { storage: data.storage.clone(), strides: shape.strides(), offset });
+                return Ok(Data {
+                    storage: data.storage.clone(),
+                    strides: shape.strides(),
+                    offset,
+                });
             }
             Ok(Data::contiguous(copy(data, from, from_dtype)?, shape))
         }

@@ -1,13 +1,13 @@
 //! New arrays: constants, ranges, identity matrices, triangles.
 
 use super::{attempt, error, prim};
-use crate::scope::call_site;
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::{IntoOperand, Operand, Weak, constant};
 use crate::ops::elementwise::where_;
+use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Scalar, Shape};
 
 #[track_caller]

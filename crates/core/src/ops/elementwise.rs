@@ -2,10 +2,10 @@
 //! built on them, `where`, casts, and comparisons of whole arrays.
 
 use super::{attempt, broadcast_unchecked, cast_unchecked, error, prim};
-use crate::scope::call_site;
 use crate::error::ErrorKind;
 use crate::node::{Array, Data, State};
 use crate::operand::{IntoOperand, Operand, constant, pair};
+use crate::scope::call_site;
 use lazul_ir::{BinaryOp, DType, Prim, Scalar, Shape, UnaryOp, dtype::Kind};
 use std::panic::Location;
 
@@ -57,7 +57,8 @@ fn fit(a: Array, dtype: DType, shape: &Shape, site: &'static Location<'static>) 
     if let State::Ready { data: Data { storage: crate::node::Storage::Inline(s), .. }, .. } =
         &*a.0.lock()
         && a.0.shape.is_empty()
-        && (s.dtype == dtype || s.dtype.kind() != Kind::Complex && !matches!(s.dtype, DType::U64 | DType::I64))
+        && (s.dtype == dtype
+            || s.dtype.kind() != Kind::Complex && !matches!(s.dtype, DType::U64 | DType::I64))
     {
         let value = if s.dtype == dtype { *s } else { Scalar::from_f64(s.to_f64(), dtype) };
         return constant(value, shape.clone(), site);
@@ -340,6 +341,12 @@ impl Array {
     #[track_caller]
     pub fn isclose(&self, other: impl IntoOperand, tolerance: Tolerance) -> Array {
         let other = other.into_operand().into_array_beside("isclose", self.0.dtype);
+        if !self.0.dtype.is_inexact() || !other.0.dtype.is_inexact() {
+            // Differences of unsigned integers would wrap.
+            let wide =
+                |x: &Array| if x.0.dtype.is_inexact() { x.clone() } else { x.astype(DType::F64) };
+            return wide(self).isclose(wide(&other), tolerance);
+        }
         let bound = other.abs() * tolerance.rtol + tolerance.atol;
         let near = (self - &other).abs().less_equal(bound);
         let finite = self.isfinite().logical_and(other.isfinite());

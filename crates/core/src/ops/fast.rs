@@ -12,7 +12,9 @@ use crate::ops::creation::{arange, arange_step};
 use crate::ops::elementwise::where_;
 use crate::ops::reduce::wide;
 use crate::ops::shape::concatenate;
-use lazul_ir::{DType, F32Bits, FastOp, Prim, Shape, dtype::Kind};
+use lazul_ir::{DType, Prim, Shape, dtype::Kind};
+
+pub use lazul_ir::{F32Bits, FastOp};
 
 fn float_only(op: &'static str, x: &Array) -> Result<()> {
     if x.0.dtype.is_float() {
@@ -55,13 +57,20 @@ impl Array {
             };
             let dtype = self.0.dtype.to_inexact();
             if dtype.kind() == Kind::Complex {
-                return Err(error(ErrorKind::DType, "softmax", "is not defined for complex64", &[self]));
+                return Err(error(
+                    ErrorKind::DType,
+                    "softmax",
+                    "is not defined for complex64",
+                    &[self],
+                ));
             }
             if axes.is_empty() {
                 return Ok(self.astype(dtype).ones_like());
             }
             let x = self.astype(dtype);
-            let softmax = |x: &Array| prim(Prim::Fast(FastOp::Softmax), [x.clone()], x.0.shape.clone(), dtype);
+            let softmax = |x: &Array| {
+                prim(Prim::Fast(FastOp::Softmax), [x.clone()], x.0.shape.clone(), dtype)
+            };
             if axes[..] == [rank - 1] {
                 return Ok(softmax(&x));
             }
@@ -274,7 +283,11 @@ pub fn scaled_dot_product_attention(q: &Array, k: &Array, v: &Array, how: &Atten
     })
 }
 
-/// A fast operation as a composition of ordinary ones, on the operands that its primitive takes.
+/// A fast operation as a composition of ordinary ones, on the operands that its primitive takes (see
+/// [`FastOp`]).
+///
+/// # Errors
+/// If an operand is a failed array or lacks a dimension.
 pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
     let x = &inputs[0];
     let dtype = x.dtype()?;
@@ -339,7 +352,9 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let parts = |x: &Array| -> (Array, Array) {
                 match traditional {
                     true => (x.slice_step(-1, 0, None, 2), x.slice_step(-1, 1, None, 2)),
-                    false => (x.slice_axis(-1, 0, half as i64), x.slice_axis(-1, half as i64, None)),
+                    false => {
+                        (x.slice_axis(-1, 0, half as i64), x.slice_axis(-1, half as i64, None))
+                    }
                 }
             };
             let (a, b) = parts(&turned);
@@ -365,7 +380,8 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let mut scores = q.matmul(&k.mt()).reshape([b, h, tq, tk]);
             let hidden = f32::NEG_INFINITY;
             if *causal {
-                let i = arange_step(tk as i64 - tq as i64, tk as i64, 1, DType::I64).expand_dims(-1);
+                let i =
+                    arange_step(tk as i64 - tq as i64, tk as i64, 1, DType::I64).expand_dims(-1);
                 let j = arange(tk, DType::I64);
                 let mut see = j.less_equal(&i);
                 if *window > 0 {

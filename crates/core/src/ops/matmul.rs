@@ -1,9 +1,9 @@
 //! Matrix products.
 
 use super::{attempt, axis_of, cast_unchecked, error, prim};
-use crate::scope::call_site;
 use crate::error::ErrorKind;
 use crate::node::Array;
+use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Shape};
 
 impl Array {
@@ -107,11 +107,13 @@ impl Array {
                 (0..x.0.shape.len()).filter(|i| !used.contains(i)).collect()
             };
             let (fa, fb) = (free(self, &ia), free(other, &ib));
-            let size = |x: &Array, axes: &[usize]| axes.iter().map(|&i| x.0.shape[i]).product::<usize>();
+            let size =
+                |x: &Array, axes: &[usize]| axes.iter().map(|&i| x.0.shape[i]).product::<usize>();
             let (m, k, n) = (size(self, &fa), size(self, &ia), size(other, &fb));
             let a = self.transpose([&fa[..], &ia[..]].concat()).reshape([m, k]);
             let b = other.transpose([&ib[..], &fb[..]].concat()).reshape([k, n]);
-            let dims = fa.iter().map(|&i| self.0.shape[i]).chain(fb.iter().map(|&i| other.0.shape[i]));
+            let dims =
+                fa.iter().map(|&i| self.0.shape[i]).chain(fb.iter().map(|&i| other.0.shape[i]));
             Ok(a.matmul(&b).reshape(&dims.collect::<Shape>()))
         })
     }

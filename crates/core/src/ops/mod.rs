@@ -15,9 +15,9 @@ pub mod shape;
 pub mod sort;
 
 use crate::array::check_shape;
-use crate::scope::{call_site, with_site};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
+use crate::scope::{call_site, with_site};
 use lazul_ir::{DType, Prim, Shape, ViewOp};
 use std::panic::Location;
 
@@ -44,7 +44,12 @@ pub(crate) fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
 }
 
 /// A shape error with the operands' shapes and dtypes.
-pub(crate) fn error(kind: ErrorKind, op: &'static str, message: impl Into<String>, arrays: &[&Array]) -> Error {
+pub(crate) fn error(
+    kind: ErrorKind,
+    op: &'static str,
+    message: impl Into<String>,
+    arrays: &[&Array],
+) -> Error {
     Error::new(kind, op, message).operands(arrays.iter().map(|a| (a.0.dtype, a.0.shape.clone())))
 }
 
@@ -69,7 +74,11 @@ pub(crate) fn axes_of(op: &'static str, axes: &[i64], rank: usize) -> Result<Vec
 }
 
 /// `a` broadcast to `shape`, which is known to be compatible.
-pub(crate) fn broadcast_unchecked(a: &Array, shape: &Shape, site: &'static Location<'static>) -> Array {
+pub(crate) fn broadcast_unchecked(
+    a: &Array,
+    shape: &Shape,
+    site: &'static Location<'static>,
+) -> Array {
     if a.0.shape == *shape {
         return a.clone();
     }

@@ -2,9 +2,9 @@
 //! packs them.
 
 use super::{attempt, error, prim};
-use crate::scope::call_site;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs};
+use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Quantization, QuantizedOp, Shape};
 
 /// A quantized matrix: `w ≈ scale * code + bias` for each group of the last axis.
@@ -62,8 +62,10 @@ impl Array {
         }
         let k = self.0.shape.last().copied().unwrap_or(0);
         if self.0.shape.len() < 2 || k % form.group_size as usize != 0 {
-            let why =
-                format!("needs two dimensions and a last axis of whole groups of {}", form.group_size);
+            let why = format!(
+                "needs two dimensions and a last axis of whole groups of {}",
+                form.group_size
+            );
             return Err(error(ErrorKind::Shape, "quantize", why, &[self]).at(site));
         }
         let last = |n: usize| -> Shape {
@@ -74,11 +76,11 @@ impl Array {
         };
         let codes = last(k * form.bits as usize / 32);
         let groups = last(k / form.group_size as usize);
-        let outputs =
-            [(codes, DType::U32), (groups.clone(), self.0.dtype), (groups, self.0.dtype)];
+        let outputs = [(codes, DType::U32), (groups.clone(), self.0.dtype), (groups, self.0.dtype)];
         let quantize = Prim::Quantized(QuantizedOp::Quantize(form));
         let made = Array::lazy_many(quantize, Inputs::from_iter([self.clone()]), &outputs, site);
-        let [codes, scales, biases] = <[Array; 3]>::try_from(made).unwrap_or_else(|_| unreachable!());
+        let [codes, scales, biases] =
+            <[Array; 3]>::try_from(made).unwrap_or_else(|_| unreachable!());
         Ok(Quantized { codes, scales, biases, form })
     }
 
@@ -165,7 +167,8 @@ impl Quantized {
             && c.len() == s.len()
             && c.len() >= 2
             && c[..c.len() - 1] == s[..s.len() - 1]
-            && c[c.len() - 1] * 32 == s[s.len() - 1] * form.group_size as usize * form.bits as usize;
+            && c[c.len() - 1] * 32
+                == s[s.len() - 1] * form.group_size as usize * form.bits as usize;
         if fits {
             return Ok(());
         }

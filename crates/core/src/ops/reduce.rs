@@ -2,7 +2,7 @@
 
 use super::{attempt, axes_of, axis_of, error, prim};
 use crate::error::{ErrorKind, Result};
-use crate::ints::{Ints, IntoAxes};
+use crate::ints::{IntoAxes, Ints};
 use crate::node::Array;
 use lazul_ir::{ArgReduceOp, Axes, DType, FastOp, Prim, ReduceOp, Shape, dtype::Kind};
 
@@ -49,7 +49,13 @@ pub(crate) fn wide(dtype: DType) -> DType {
 }
 
 #[track_caller]
-fn reduce(op: ReduceOp, x: &Array, axes: impl IntoAxes, keepdims: bool, to: Option<DType>) -> Array {
+fn reduce(
+    op: ReduceOp,
+    x: &Array,
+    axes: impl IntoAxes,
+    keepdims: bool,
+    to: Option<DType>,
+) -> Array {
     let axes = axes.into_axes();
     attempt(|| {
         x.check()?;
@@ -193,7 +199,12 @@ impl Array {
             let axes = resolve("logsumexp", &axes, self.0.shape.len())?;
             let dtype = self.0.dtype.to_inexact();
             if dtype == DType::C64 {
-                return Err(error(ErrorKind::DType, "logsumexp", "is not defined for complex64", &[self]));
+                return Err(error(
+                    ErrorKind::DType,
+                    "logsumexp",
+                    "is not defined for complex64",
+                    &[self],
+                ));
             }
             if axes.is_empty() {
                 return Ok(self.astype(dtype));
@@ -222,7 +233,8 @@ impl Array {
             let sorted = flat.sort(-1);
             let last = flat.ndim()? - 1;
             let at = |i: usize| sorted.slice_axis(last as i64, i as i64, i as i64 + 1);
-            let middle = (at((n - 1) / 2).astype(wide(dtype)) + at(n / 2).astype(wide(dtype))) * 0.5;
+            let middle =
+                (at((n - 1) / 2).astype(wide(dtype)) + at(n / 2).astype(wide(dtype))) * 0.5;
             // NaN sorts last, so one look there tells.
             let end = at(n - 1).astype(wide(dtype));
             let out = crate::ops::elementwise::where_(end.isnan(), &end, middle).astype(dtype);

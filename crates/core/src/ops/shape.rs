@@ -4,12 +4,13 @@
 //! strides cannot express copies.
 
 use super::{attempt, axes_of, axis_of, broadcast_unchecked, error, prim};
-use crate::scope::call_site;
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::IntoOperand;
+use crate::ops::creation::arange_step;
+use crate::scope::call_site;
 use lazul_ir::{Axes, DType, Prim, Shape, ViewOp};
 
 #[track_caller]
@@ -34,7 +35,11 @@ impl Array {
             self.check()?;
             let size = self.0.shape.size();
             if let Some(at) = ints.iter().position(|&d| d == -1) {
-                let rest: i64 = ints.iter().enumerate().filter(|(i, _)| *i != at).fold(1, |p, (_, &d)| p.saturating_mul(d));
+                let rest: i64 = ints
+                    .iter()
+                    .enumerate()
+                    .filter(|(i, _)| *i != at)
+                    .fold(1, |p, (_, &d)| p.saturating_mul(d));
                 if rest <= 0 || size as i64 % rest != 0 {
                     let why = format!("{size} elements do not divide into {ints:?}");
                     return Err(error(ErrorKind::Shape, "reshape", why, &[self]));
@@ -68,7 +73,8 @@ impl Array {
             }
             let shape = &self.0.shape;
             let merged: usize = shape[a..=b].iter().product();
-            let dims = shape[..a].iter().copied().chain([merged]).chain(shape[b + 1..].iter().copied());
+            let dims =
+                shape[..a].iter().copied().chain([merged]).chain(shape[b + 1..].iter().copied());
             Ok(self.reshape(&dims.collect::<Shape>()))
         })
     }
@@ -149,7 +155,8 @@ impl Array {
         attempt(|| {
             self.check()?;
             let rank = self.0.shape.len();
-            let order = axes.iter().map(|&a| axis_of("transpose", a, rank)).collect::<Result<Vec<_>>>()?;
+            let order =
+                axes.iter().map(|&a| axis_of("transpose", a, rank)).collect::<Result<Vec<_>>>()?;
             let mut seen = order.clone();
             seen.sort_unstable();
             if !seen.iter().copied().eq(0..rank) {
@@ -296,11 +303,8 @@ impl Array {
         attempt(|| {
             self.check()?;
             let rank = self.0.shape.len();
-            let axes = if axes.is_empty() {
-                (0..rank).collect()
-            } else {
-                axes_of("flip", &axes, rank)?
-            };
+            let axes =
+                if axes.is_empty() { (0..rank).collect() } else { axes_of("flip", &axes, rank)? };
             Ok(axes.iter().fold(self.clone(), |x, &a| x.slice_step(a as i64, None, None, -1)))
         })
     }
@@ -363,7 +367,8 @@ impl Array {
             let (reps, dims) = (pad(&reps), pad(&self.0.shape));
             let from: Vec<usize> = dims.iter().flat_map(|&d| [1, d]).collect();
             let wide: Vec<usize> = dims.iter().zip(&reps).flat_map(|(&d, &r)| [r, d]).collect();
-            let to: Vec<usize> = dims.iter().zip(&reps).map(|(d, r)| d.saturating_mul(*r)).collect();
+            let to: Vec<usize> =
+                dims.iter().zip(&reps).map(|(d, r)| d.saturating_mul(*r)).collect();
             Ok(self.reshape(from).broadcast_to(wide).reshape(to))
         })
     }
@@ -395,7 +400,8 @@ impl Array {
         attempt(|| {
             self.check()?;
             if widths.len() != self.0.shape.len() {
-                let why = format!("{} pairs of widths for {} axes", widths.len(), self.0.shape.len());
+                let why =
+                    format!("{} pairs of widths for {} axes", widths.len(), self.0.shape.len());
                 return Err(error(ErrorKind::Shape, "pad", why, &[self]));
             }
             let mut x = self.clone();
@@ -419,15 +425,20 @@ impl Array {
             let mut shape = self.0.shape.clone();
             shape[axis] = count;
             if n == 0 && !matches!(mode, Pad::Constant(_)) {
-                let why = format!("axis {axis} is empty: there is nothing to pad with in this mode");
+                let why =
+                    format!("axis {axis} is empty: there is nothing to pad with in this mode");
+                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
+            }
+            if count > isize::MAX as usize / 16 {
+                let why = format!("{count} elements are too many");
                 return Err(error(ErrorKind::Shape, "pad", why, &[self]));
             }
             let (n, count) = (n as i64, count as i64);
             // Padding longer than the axis is mirrored back and forth.
-            let mirrored = |place: fn(i64, i64) -> i64| {
+            let mirrored = |period: i64, edge: i64| {
                 let from = if first { -count } else { n };
-                let indices: Vec<i64> = (from..from + count).map(|i| place(i, n)).collect();
-                self.take(&Array::from_slice(&indices, [count]), at)
+                let i = arange_step(from, from + count, 1, DType::I64).remainder(period);
+                self.take(&i.minimum(i.negative() + edge), at)
             };
             Ok(Some(match mode {
                 Pad::Constant(value) => {
@@ -438,19 +449,15 @@ impl Array {
                     let i = if first { 0 } else { n - 1 };
                     self.slice_axis(at, i, i + 1).broadcast_to(&shape)
                 }
-                Pad::Reflect if count >= n => mirrored(|i, n| {
+                Pad::Reflect if count >= n => {
                     let period = (2 * n - 2).max(1);
-                    let i = i.rem_euclid(period);
-                    i.min(period - i)
-                }),
+                    mirrored(period, period)
+                }
                 Pad::Reflect => {
                     let part = if first { (1, count + 1) } else { (n - 1 - count, n - 1) };
                     self.slice_axis(at, part.0, part.1).flip(axis)
                 }
-                Pad::Symmetric if count > n => mirrored(|i, n| {
-                    let i = i.rem_euclid(2 * n);
-                    i.min(2 * n - 1 - i)
-                }),
+                Pad::Symmetric if count > n => mirrored(2 * n, 2 * n - 1),
                 Pad::Symmetric => {
                     let part = if first { (0, count) } else { (n - count, n) };
                     self.slice_axis(at, part.0, part.1).flip(axis)
@@ -471,7 +478,12 @@ impl Array {
                 return Ok(self.clone());
             }
             if dtype == DType::Bool {
-                return Err(error(ErrorKind::DType, "view", "bytes cannot be viewed as bool", &[self]));
+                return Err(error(
+                    ErrorKind::DType,
+                    "view",
+                    "bytes cannot be viewed as bool",
+                    &[self],
+                ));
             }
             let mut shape = self.0.shape.clone();
             match shape.last_mut() {

@@ -81,7 +81,9 @@ impl LlamaConfig {
             return Err(Error::Config(why));
         }
         if head_dim % 2 != 0 || head_dim > 1 << 16 {
-            return Err(Error::Config(format!("head_dim {head_dim} is not an even number below 2^16")));
+            return Err(Error::Config(format!(
+                "head_dim {head_dim} is not an even number below 2^16"
+            )));
         }
         if layers > 4096 {
             return Err(Error::Config(format!("num_hidden_layers {layers} is beyond 4096")));
@@ -196,7 +198,11 @@ impl Layer {
                 v_proj: Linear::load(&attn.at("v_proj"), d, kv, ab)?,
                 o_proj: Linear::load(&attn.at("o_proj"), q, d, ab)?,
             },
-            post_attention_layernorm: RmsNorm::load(&weights.at("post_attention_layernorm"), d, eps)?,
+            post_attention_layernorm: RmsNorm::load(
+                &weights.at("post_attention_layernorm"),
+                d,
+                eps,
+            )?,
             mlp: Mlp {
                 gate_proj: Linear::load(&mlp.at("gate_proj"), d, inner, mb)?,
                 up_proj: Linear::load(&mlp.at("up_proj"), d, inner, mb)?,
@@ -205,7 +211,12 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Array, cache: &mut KvCache, config: &LlamaConfig) -> lazul_core::Result<Array> {
+    fn forward(
+        &self,
+        x: &Array,
+        cache: &mut KvCache,
+        config: &LlamaConfig,
+    ) -> lazul_core::Result<Array> {
         let attended = self.self_attn.forward(&self.input_layernorm.forward(x), cache, config)?;
         let h = x + attended; // (b, t, d)
         Ok(&h + self.mlp.forward(&self.post_attention_layernorm.forward(&h), config))
@@ -213,9 +224,15 @@ impl Layer {
 }
 
 impl SelfAttention {
-    fn forward(&self, x: &Array, cache: &mut KvCache, config: &LlamaConfig) -> lazul_core::Result<Array> {
+    fn forward(
+        &self,
+        x: &Array,
+        cache: &mut KvCache,
+        config: &LlamaConfig,
+    ) -> lazul_core::Result<Array> {
         let [b, t, _] = x.dims()?;
-        let (heads, kv_heads, d) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+        let (heads, kv_heads, d) =
+            (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
         let split = |y: Array, heads: usize| y.reshape([b, t, heads, d]).transpose([0, 2, 1, 3]);
         let q = split(self.q_proj.forward(x), heads); // (b, heads, t, d)
         let k = split(self.k_proj.forward(x), kv_heads); // (b, kv_heads, t, d)
