@@ -29,7 +29,7 @@ const TASK: usize = 64 << 10;
 /// Most lanes of any accumulator type.
 const MOST_LANES: usize = 64;
 /// Bytes of a tile's row of accumulators.
-const TILE_BYTES: usize = 4096;
+const TILE_BYTES: usize = 2048;
 
 /// Reduces `axes`.
 pub(crate) fn reduce(op: ReduceOp, axes: &Axes, job: &Job<'_>) {

@@ -396,8 +396,8 @@ fn sizes_beyond_counting_are_errors() {
     let huge = 1usize << 62;
     assert!(ones([huge], DType::F32).contiguous().eval().is_err());
     assert!(ones([huge], DType::F32).to_bytes().is_err());
-    let wide = zeros([1 << 32, 1], DType::F32) + zeros([1, 1 << 32], DType::F32);
+    let wide = zeros([1i64 << 32, 1], DType::F32) + zeros([1, 1i64 << 32], DType::F32);
     assert!(wide.eval().is_err());
     assert!(concatenate(&vec![ones([huge], DType::U8); 5], 0).eval().is_err());
-    assert!(arange(3, DType::F32).pad(&[(1 << 61, 0)], Pad::Reflect).eval().is_err());
+    assert!(arange(3, DType::F32).pad(&[(1usize << 61, 0)], Pad::Reflect).eval().is_err());
 }

@@ -211,3 +211,58 @@ fn remainders_are_exact() {
     let (error, a, b) = worst2(remainder, reference);
     assert!(error <= 0.5, "{error} {a:e} {b:e}");
 }
+
+/// Blocks run at the process's instruction-set level; the functions called here directly are compiled
+/// for the least one.
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    use lazul_ir::{BinaryOp, DType::F32, Prim, UnaryOp};
+    let mut rng = crate::testing::Rng(43);
+    let n = 20_011;
+    let mut sample = |k: usize| match k % 3 {
+        0 => f32::from_bits(rng.bits() as u32),
+        1 => rng.uniform(-1.0, 1.0) as f32,
+        _ => rng.uniform(-30.0, 30.0) as f32,
+    };
+    let a: Vec<f32> = (0..n).map(&mut sample).collect();
+    let b: Vec<f32> = (0..n).map(&mut sample).collect();
+    let (ta, tb) = (crate::testing::Tensor::new(&a, &[n]), crate::testing::Tensor::new(&b, &[n]));
+    let same = |x: f32, y: f32| x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan();
+    let unary: [(UnaryOp, fn(f32) -> f32); 21] = [
+        (UnaryOp::Exp, exp),
+        (UnaryOp::Expm1, expm1),
+        (UnaryOp::Log, log),
+        (UnaryOp::Log2, log2),
+        (UnaryOp::Log10, log10),
+        (UnaryOp::Log1p, log1p),
+        (UnaryOp::Sigmoid, sigmoid),
+        (UnaryOp::Tanh, tanh),
+        (UnaryOp::Sinh, sinh),
+        (UnaryOp::Cosh, cosh),
+        (UnaryOp::Arcsinh, asinh),
+        (UnaryOp::Arccosh, acosh),
+        (UnaryOp::Arctanh, atanh),
+        (UnaryOp::Arcsin, asin),
+        (UnaryOp::Arccos, acos),
+        (UnaryOp::Arctan, atan),
+        (UnaryOp::Erf, erf),
+        (UnaryOp::Erfinv, erfinv),
+        (UnaryOp::Sin, |x| if x.abs() > LARGEST_ANGLE { (x as f64).sin() as f32 } else { sin(x) }),
+        (UnaryOp::Cos, |x| if x.abs() > LARGEST_ANGLE { (x as f64).cos() as f32 } else { cos(x) }),
+        (UnaryOp::Tan, |x| if x.abs() > LARGEST_ANGLE { (x as f64).tan() as f32 } else { tan(x) }),
+    ];
+    for (op, f) in unary {
+        let out = crate::testing::run(&Prim::Unary(op), &[&ta], F32, &[n]).to_vec::<f32>();
+        for (&x, y) in a.iter().zip(out) {
+            assert!(same(f(x), y), "{} {x:e}: {:e} {y:e}", op.name(), f(x));
+        }
+    }
+    let binary: [(BinaryOp, fn(f32, f32) -> f32); 3] =
+        [(BinaryOp::Power, pow), (BinaryOp::Arctan2, atan2), (BinaryOp::LogAddExp, logaddexp)];
+    for (op, f) in binary {
+        let out = crate::testing::run(&Prim::Binary(op), &[&ta, &tb], F32, &[n]).to_vec::<f32>();
+        for ((&x, &z), y) in a.iter().zip(&b).zip(out) {
+            assert!(same(f(x, z), y), "{} {x:e} {z:e}", op.name());
+        }
+    }
+}
