@@ -200,7 +200,7 @@ impl Array {
     /// Computes the array, if that is not done yet.
     ///
     /// # Errors
-    /// As [`crate::eval`].
+    /// As [`crate::eval()`].
     pub fn eval(&self) -> Result<()> {
         eval::eval([self])
     }
@@ -217,7 +217,7 @@ impl Array {
     ///
     /// # Errors
     /// If the array's dtype is not `T`'s (cast it with [`Array::astype`] first), and as
-    /// [`crate::eval`].
+    /// [`crate::eval()`].
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.expect_dtype::<T>("to_vec")?;
@@ -233,7 +233,7 @@ impl Array {
     /// Computes the array and gives its elements' little-endian bytes in row-major order.
     ///
     /// # Errors
-    /// As [`crate::eval`].
+    /// As [`crate::eval()`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let n = self.nbytes()?;
         let mut out: Vec<u8> = Vec::new();
@@ -259,7 +259,7 @@ impl Array {
     /// ```
     ///
     /// # Errors
-    /// If there is not exactly one element, if the dtype is not `T`'s, and as [`crate::eval`].
+    /// If there is not exactly one element, if the dtype is not `T`'s, and as [`crate::eval()`].
     #[track_caller]
     pub fn item<T: Element>(&self) -> Result<T> {
         self.expect_dtype::<T>("item")?;

@@ -1,7 +1,7 @@
 //! Lazul's arrays: lazy, on unified memory, `Send + Sync`.
 //!
 //! An [`Array`] is a node of a graph. Operations (methods of [`Array`], and functions such as
-//! [`zeros`] and [`concatenate`]) check their arguments and add nodes; [`eval`] and everything that
+//! [`zeros`] and [`concatenate`]) check their arguments and add nodes; [`eval()`] and everything that
 //! reads values run the part of the graph that is needed: element-wise regions fused, memory reused,
 //! all cores busy. There is no device to move arrays to, and no `Result` to handle in the middle of
 //! mathematics: a wrong call gives a failed array, which the next boundary reports with the line of

@@ -24,7 +24,7 @@ pub(crate) type Inputs = SmallVec<[Array; 3]>;
 /// An n-dimensional array: a node of a lazy graph.
 ///
 /// Operations build graphs and return at once; values are computed when they are read
-/// ([`Array::item`], [`Array::to_vec`], printing, saving) or asked for ([`crate::eval`]). An array has
+/// ([`Array::item`], [`Array::to_vec`], printing, saving) or asked for ([`crate::eval()`]). An array has
 /// no device, and cloning it copies a pointer.
 ///
 /// A call with wrong arguments returns a *failed array*: everything built on it fails likewise, and

@@ -1,12 +1,12 @@
 //! Evaluation: claim → plan → run.
 //!
-//! 1. [`claim`] takes, under one short lock, every node that the asked-for arrays need and nobody has
+//! 1. `claim` takes, under one short lock, every node that the asked-for arrays need and nobody has
 //!    taken yet, and numbers them: a program. Nodes that an earlier evaluation holds become inputs
 //!    to wait for; since a claim takes all its nodes at once, waits never form a circle.
-//! 2. [`plan`] decides what is fused, in which order steps run and when memory is free again.
+//! 2. `plan` decides what is fused, in which order steps run and when memory is free again.
 //!    Programs of the same form (operations, shapes, who holds what) share a plan through
-//!    [`cache`], so a loop plans once.
-//! 3. [`run`] allocates, hands jobs to the backend and publishes results.
+//!    `cache`, so a loop plans once.
+//! 3. `run` allocates, hands jobs to the backend and publishes results.
 
 mod cache;
 mod claim;
