@@ -4,14 +4,19 @@
 use crate::CpuBackend;
 use crate::testing::{Rng, Tensor};
 use lazul_ir::DType::{self, *};
-use lazul_ir::{Axes, Backend, BinaryOp, Job, Prim, ReduceOp, ScanOp, Target, UnaryOp, Work};
+use lazul_ir::{Axes, Backend, BinaryOp, Job, Prim, ReduceOp, ScanOp, Step, StepOp, Tape, Target};
+use lazul_ir::{UnaryOp, Work};
 use std::time::Instant;
 
 /// Seconds of the fastest of several runs.
 fn time(prim: &Prim, inputs: &[&Tensor], out: &mut Tensor) -> f64 {
+    time_work(Work::Prim(prim), inputs, out)
+}
+
+fn time_work(work: Work<'_>, inputs: &[&Tensor], out: &mut Tensor) -> f64 {
     let operands: Vec<_> = inputs.iter().map(|t| t.operand()).collect();
     let targets: [Target<'_>; 1] = [out.target()];
-    let job = Job { work: Work::Prim(prim), inputs: &operands, outputs: &targets };
+    let job = Job { work, inputs: &operands, outputs: &targets };
     // SAFETY: tensors own memory of the stated extent.
     let once = || unsafe { CpuBackend.run(&job).unwrap() };
     let mut best = f64::INFINITY;
@@ -62,6 +67,35 @@ fn speed() {
         let mut ho = Tensor::empty(BF16, &[n]);
         report(&format!("add bf16 {n}"), 6 * n, time(&add, &[&ha, &hb], &mut ho));
         report(&format!("cast bf16 to f32 {n}"), 6 * n, time(&Prim::Cast, &[&ha], &mut o));
+    }
+    for dtype in [F32, BF16] {
+        let step = |op, args, dst| Step { op, operand: dtype, result: dtype, args, dst };
+        let (mul, add) = (StepOp::Binary(BinaryOp::Multiply), StepOp::Binary(BinaryOp::Add));
+        let erf = StepOp::Unary(UnaryOp::Erf);
+        // gelu(x * w + b) as a program of 6 steps: constants are scalars.
+        let tape = Tape {
+            inputs: vec![dtype; 6],
+            steps: vec![
+                step(mul, [0, 1, 0], 6),
+                step(add, [6, 2, 0], 6),
+                step(mul, [6, 3, 0], 7),
+                step(erf, [7, 7, 7], 7),
+                step(add, [7, 4, 0], 7),
+                step(mul, [6, 5, 0], 6),
+                step(mul, [6, 7, 0], 6),
+            ],
+            outputs: vec![(6, dtype)],
+            registers: 8,
+        };
+        for n in [16usize, 4096, 1 << 24] {
+            let full: Vec<Tensor> = (0..3).map(|_| rng.tensor(dtype, &[n], -2.0, 2.0)).collect();
+            let scalars: Vec<Tensor> =
+                (0..3).map(|_| rng.tensor(dtype, &[], 0.4, 1.1).broadcast(&[n])).collect();
+            let inputs: Vec<&Tensor> = full.iter().chain(&scalars).collect();
+            let mut o = Tensor::empty(dtype, &[n]);
+            let t = time_work(Work::Fused(&tape), &inputs, &mut o);
+            report(&format!("fused gelu(x*w+b) {dtype} {n}"), 4 * dtype.size() * n, t);
+        }
     }
     for (r, c) in [(64usize, 64), (512, 512), (4096, 4096)] {
         let n = r * c;
