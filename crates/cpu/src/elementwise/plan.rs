@@ -58,8 +58,8 @@ pub(super) struct PlannedStore {
 }
 
 pub(super) struct Plan {
-    pub(super) loads: SmallVec<[PlannedLoad; 4]>,
-    pub(super) steps: SmallVec<[PlannedStep; 2]>,
+    pub(super) loads: SmallVec<[PlannedLoad; 8]>,
+    pub(super) steps: SmallVec<[PlannedStep; 12]>,
     pub(super) stores: SmallVec<[PlannedStore; 2]>,
     pub(super) slots: usize,
     /// Bytes of the widest compute type.
@@ -95,18 +95,18 @@ impl Plan {
         registers: u16,
         job: &Job<'_>,
     ) -> Plan {
-        let strides: SmallVec<[&[isize]; 4]> = job.inputs.iter().map(|i| i.strides).collect();
+        let strides: SmallVec<[&[isize]; 8]> = job.inputs.iter().map(|i| i.strides).collect();
         let collapsed = collapse(job.outputs[0].shape, &strides);
 
         // Rename: values are numbered inputs first, then steps.
-        let mut current: SmallVec<[u16; 16]> = SmallVec::from_elem(NONE, registers as usize);
-        let mut values: SmallVec<[Value; 8]> = SmallVec::new();
+        let mut current: SmallVec<[u16; 32]> = SmallVec::from_elem(NONE, registers as usize);
+        let mut values: SmallVec<[Value; 20]> = SmallVec::new();
         let value = |dtype| Value { place: None, last: 0, read: false, output: NONE, dtype };
         for (i, &dtype) in inputs.iter().enumerate() {
             current[i] = i as u16;
             values.push(value(dtype));
         }
-        let mut renamed: SmallVec<[[u16; 3]; 4]> = SmallVec::new();
+        let mut renamed: SmallVec<[[u16; 3]; 12]> = SmallVec::new();
         for (k, step) in steps.iter().enumerate() {
             let mut args = step.args.map(|r| current[r as usize]);
             let arity = arity(step.op);

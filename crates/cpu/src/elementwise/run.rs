@@ -40,9 +40,9 @@ struct Source {
 
 struct Run<'a> {
     plan: &'a Plan,
-    sources: SmallVec<[Source; 4]>,
+    sources: SmallVec<[Source; 8]>,
     /// Operands that were copied into row-major order first.
-    copied: SmallVec<[bool; 4]>,
+    copied: SmallVec<[bool; 8]>,
     outputs: SmallVec<[(*mut u8, DType); 2]>,
     block: usize,
 }
