@@ -21,6 +21,7 @@ mod operators;
 pub mod ops;
 mod print;
 pub mod random;
+mod rules;
 mod scope;
 pub mod source;
 
