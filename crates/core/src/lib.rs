@@ -7,10 +7,15 @@
 //! mathematics: a wrong call gives a failed array, which the next boundary reports with the line of
 //! the call.
 //!
-//! The way through the code: [`ops`] (what users call) → `node` (the graph) → `eval` (claim, plan,
-//! run) → `lazul-cpu` (kernels), in the vocabulary of `lazul-ir`.
+//! Functions of arrays are transformed by [`transforms`] (derivatives, batches) and compiled, looped
+//! and branched by [`control`].
+//!
+//! The way through the code: [`ops`] (what users call) → `node` (the graph) → [`transforms`] (graphs from
+//! graphs, by the `rules` of operations) → `eval` (claim, plan, run) → `lazul-cpu` (kernels), in the
+//! vocabulary of `lazul-ir`.
 
 pub mod array;
+pub mod control;
 pub mod error;
 pub mod eval;
 pub mod ints;
@@ -24,7 +29,14 @@ pub mod random;
 mod rules;
 mod scope;
 pub mod source;
+mod trace;
+pub mod transforms;
+mod tree;
 
+pub use control::{
+    CustomFunction, Loop, checkpoint, compile, compile_with_state, cond, custom_function, scan,
+    scan_with, while_loop,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use eval::{async_eval, eval, fusion, set_fusion};
 pub use ints::{IntoAxes, IntoInts};
@@ -42,6 +54,10 @@ pub use ops::scan::Scan;
 pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
 pub use scope::scope;
 pub use source::ByteSource;
+pub use transforms::{
+    Objective, grad, hessian, jacobian, jvp, value_and_grad, vjp, vmap, vmap_axes,
+};
+pub use tree::{Fixed, IntoResult, Tree};
 
 /// Number of threads that kernels run on.
 pub fn threads() -> usize {
@@ -51,8 +67,10 @@ pub fn threads() -> usize {
 /// What a program that uses arrays needs.
 pub mod prelude {
     pub use crate::{
-        Array, Complex32, DType, Pad, Quantized, Scan, Tolerance, arange, arange_step, async_eval,
-        bf16, concatenate, eval, eye, f16, fast, full, identity, linspace, ones, quantization,
-        random, scope, stack, tri, where_, zeros,
+        Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
+        arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,
+        custom_function, eval, eye, f16, fast, full, grad, hessian, identity, jacobian, jvp,
+        linspace, ones, quantization, random, scan, scan_with, scope, stack, tri, value_and_grad,
+        vjp, vmap, vmap_axes, where_, while_loop, zeros,
     };
 }

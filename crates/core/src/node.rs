@@ -6,12 +6,16 @@
 //! Failed (error): from a bad call, for ever; Consumed: its memory went into an operation that failed
 //! ```
 //!
+//! A node that a running transform may look at keeps its operation and inputs when it is `Ready`.
+//!
 //! A node's shape and dtype never change. Its state sits behind a lock that is held for a few
 //! instructions at a time; kernels never run under it.
 
+use crate::control::Control;
 use crate::error::Error;
 use crate::eval::Ticket;
 use crate::source::ByteSource;
+use crate::trace::{Trace, inherited};
 use lazul_ir::{Buffer, DType, Prim, Scalar, Shape, Strides};
 use smallvec::SmallVec;
 use std::panic::Location;
@@ -49,9 +53,21 @@ pub(crate) enum Op {
     /// A primitive of the backends.
     Prim(Prim),
     /// Output `i` of the node's one input, which has several.
-    Pick(u8),
+    Pick(u32),
     /// Bytes of a file.
     Load(Arc<Load>),
+    /// The one input itself; gradients do not pass where `stop` is set.
+    Identity { stop: bool },
+    /// An argument of a function that is being looked at: it has a shape and a dtype, and no value.
+    Placeholder,
+    /// A function with a graph of its own, or with rules of its own.
+    Control(Arc<Control>),
+}
+
+impl From<Prim> for Op {
+    fn from(prim: Prim) -> Op {
+        Op::Prim(prim)
+    }
 }
 
 impl Op {
@@ -60,6 +76,10 @@ impl Op {
             Op::Prim(p) => p.name(),
             Op::Pick(_) => "output",
             Op::Load(_) => "load",
+            Op::Identity { stop: false } => "identity",
+            Op::Identity { stop: true } => "stop_gradient",
+            Op::Placeholder => "argument",
+            Op::Control(c) => c.name(),
         }
     }
 }
@@ -111,9 +131,15 @@ impl Data {
 pub(crate) enum State {
     Lazy { op: Op, inputs: Inputs },
     Claimed(Arc<Ticket>),
-    Ready { data: Data, more: Box<[Data]> },
+    Ready { data: Data, more: Box<[Data]>, from: Option<Box<Origin>> },
     Failed(Error),
     Consumed,
+}
+
+/// What an evaluated node was computed from, kept while a transform may want to know.
+pub(crate) struct Origin {
+    pub(crate) op: Op,
+    pub(crate) inputs: Inputs,
 }
 
 pub(crate) struct Node {
@@ -124,6 +150,8 @@ pub(crate) struct Node {
     /// Shapes and dtypes of outputs after the first, for nodes that have several.
     pub(crate) more: Box<[(Shape, DType)]>,
     pub(crate) site: &'static Location<'static>,
+    /// The transform that may look at this node.
+    pub(crate) trace: Option<Arc<Trace>>,
     state: Mutex<State>,
     /// Last evaluation that visited the node and the node's number in it; written and read under
     /// the claim lock only.
@@ -144,6 +172,7 @@ impl Array {
         dtype: DType,
         state: State,
         site: &'static Location<'static>,
+        trace: Option<Arc<Trace>>,
     ) -> Array {
         Array(Arc::new(Node {
             shape,
@@ -151,6 +180,7 @@ impl Array {
             failed: matches!(state, State::Failed(_)),
             more: Box::default(),
             site,
+            trace,
             state: Mutex::new(state),
             visit: AtomicU64::new(0),
             number: AtomicU32::new(0),
@@ -165,35 +195,104 @@ impl Array {
         dtype: DType,
         site: &'static Location<'static>,
     ) -> Array {
-        Array::from_state(shape, dtype, State::Lazy { op, inputs }, site)
+        let trace = inherited(&inputs);
+        Array::from_state(shape, dtype, State::Lazy { op, inputs }, site, trace)
+    }
+
+    /// The array itself as a new node that carries `trace`: an argument handed to a function.
+    pub(crate) fn marked(&self, trace: &Arc<Trace>) -> Array {
+        let (inputs, op) = (Inputs::from_iter([self.clone()]), Op::Identity { stop: false });
+        let state = State::Lazy { op, inputs };
+        let node = &self.0;
+        let trace = Some(trace.clone());
+        Array::from_state(node.shape.clone(), node.dtype, state, node.site, trace)
+    }
+
+    /// An argument that has no value.
+    pub(crate) fn placeholder(
+        shape: Shape,
+        dtype: DType,
+        trace: &Arc<Trace>,
+        site: &'static Location<'static>,
+    ) -> Array {
+        let state = State::Lazy { op: Op::Placeholder, inputs: Inputs::new() };
+        Array::from_state(shape, dtype, state, site, Some(trace.clone()))
     }
 
     /// The outputs of an operation that has several.
     pub(crate) fn lazy_many(
-        prim: Prim,
+        op: impl Into<Op>,
         inputs: Inputs,
         outputs: &[(Shape, DType)],
         site: &'static Location<'static>,
     ) -> Vec<Array> {
+        if outputs.is_empty() {
+            return Vec::new();
+        }
+        let group = Array::group(op.into(), inputs, outputs, site);
+        (0..outputs.len()).map(|i| group.pick(i)).collect()
+    }
+
+    /// A node that has all of these outputs; at least one.
+    pub(crate) fn group(
+        op: Op,
+        inputs: Inputs,
+        outputs: &[(Shape, DType)],
+        site: &'static Location<'static>,
+    ) -> Array {
         let (first, rest) = (&outputs[0], &outputs[1..]);
-        let group = Array(Arc::new(Node {
+        let trace = inherited(&inputs);
+        Array(Arc::new(Node {
             shape: first.0.clone(),
             dtype: first.1,
             failed: false,
             more: rest.into(),
             site,
-            state: Mutex::new(State::Lazy { op: Op::Prim(prim), inputs }),
+            trace,
+            state: Mutex::new(State::Lazy { op, inputs }),
             visit: AtomicU64::new(0),
             number: AtomicU32::new(0),
-        }));
-        outputs
-            .iter()
-            .enumerate()
-            .map(|(i, (shape, dtype))| {
-                let inputs = Inputs::from_iter([group.clone()]);
-                Array::lazy(Op::Pick(i as u8), inputs, shape.clone(), *dtype, site)
-            })
-            .collect()
+        }))
+    }
+
+    /// Output `i` of a node that has several.
+    pub(crate) fn pick(&self, i: usize) -> Array {
+        let node = &self.0;
+        let (shape, dtype) = match i.checked_sub(1) {
+            None => (node.shape.clone(), node.dtype),
+            Some(i) => node.more[i].clone(),
+        };
+        let inputs = Inputs::from_iter([self.clone()]);
+        Array::lazy(Op::Pick(i as u32), inputs, shape, dtype, node.site)
+    }
+
+    /// What the node is, or was, computed from; `None` if it has forgotten or never was.
+    pub(crate) fn origin(&self) -> Option<(Op, Inputs)> {
+        loop {
+            let ticket = match &*self.0.lock() {
+                State::Lazy { op, inputs } => return Some((op.clone(), inputs.clone())),
+                State::Ready { from, .. } => {
+                    return from.as_ref().map(|o| (o.op.clone(), o.inputs.clone()));
+                }
+                State::Claimed(ticket) => ticket.clone(),
+                State::Failed(_) | State::Consumed => return None,
+            };
+            // A failed evaluation leaves the node lazy again.
+            let _ = ticket.wait();
+        }
+    }
+
+    /// Forgets what an evaluated node was computed from, if no transform looks at it any more.
+    pub(crate) fn forget(&self) {
+        if self.0.trace.as_ref().is_some_and(|t| t.is_live()) {
+            return;
+        }
+        let forgotten = match &mut *self.0.lock() {
+            State::Ready { from, .. } => from.take(),
+            _ => None,
+        };
+        // Dropped after the lock is: it may be the last hold on a long chain.
+        drop(forgotten);
     }
 
     /// An array that is there already.
@@ -203,7 +302,8 @@ impl Array {
         data: Data,
         site: &'static Location<'static>,
     ) -> Array {
-        Array::from_state(shape, dtype, State::Ready { data, more: Box::default() }, site)
+        let state = State::Ready { data, more: Box::default(), from: None };
+        Array::from_state(shape, dtype, state, site, None)
     }
 
     /// A failed array.
@@ -215,7 +315,7 @@ impl Array {
         if strict() {
             panic!("{error}");
         }
-        Array::from_state(Shape::scalar(), DType::F32, State::Failed(error), site)
+        Array::from_state(Shape::scalar(), DType::F32, State::Failed(error), site, None)
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -233,10 +333,7 @@ fn strict() -> bool {
 /// recursion.
 impl Drop for Node {
     fn drop(&mut self) {
-        let State::Lazy { inputs, .. } = self.state.get_mut().unwrap_or_else(|e| e.into_inner())
-        else {
-            return;
-        };
+        let Some(inputs) = inputs_of(&mut self.state) else { return };
         if inputs.is_empty() {
             return;
         }
@@ -244,11 +341,18 @@ impl Drop for Node {
         while let Some(array) = stack.pop() {
             // Exactly one of several owners dropping at once gets the node here.
             if let Some(mut node) = Arc::into_inner(array.0)
-                && let State::Lazy { inputs, .. } =
-                    node.state.get_mut().unwrap_or_else(|e| e.into_inner())
+                && let Some(inputs) = inputs_of(&mut node.state)
             {
                 stack.extend(inputs.drain(..));
             }
         }
+    }
+}
+
+fn inputs_of(state: &mut Mutex<State>) -> Option<&mut Inputs> {
+    match state.get_mut().unwrap_or_else(|e| e.into_inner()) {
+        State::Lazy { inputs, .. } => Some(inputs),
+        State::Ready { from: Some(origin), .. } => Some(&mut origin.inputs),
+        _ => None,
     }
 }

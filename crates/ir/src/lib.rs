@@ -25,7 +25,7 @@ pub mod tape;
 pub use backend::{Backend, MemoryStats};
 pub use buffer::{BlockSource, Buffer};
 pub use dtype::{DType, Element, Kind};
-pub use elementwise::{BinaryOp, UnaryOp};
+pub use elementwise::{BinaryOp, Expr, Slope, UnaryOp};
 pub use error::{ErrorKind, OpError};
 pub use half::{bf16, f16};
 pub use job::{Job, Operand, Target, Work};

@@ -35,8 +35,10 @@ enum Form {
 #[derive(PartialEq)]
 enum Key {
     Prim(Prim),
-    Pick(u8),
+    Pick(u32),
     Load,
+    Identity,
+    Control,
 }
 
 impl Form {
@@ -50,6 +52,8 @@ impl Form {
                     OpKey::Prim(p) => Key::Prim(p.clone()),
                     OpKey::Pick(i) => Key::Pick(i),
                     OpKey::Load => Key::Load,
+                    OpKey::Identity => Key::Identity,
+                    OpKey::Control => Key::Control,
                 };
                 Form::Step { op, ids: ids.clone(), shape, dtype, held: value.held }
             }
@@ -70,7 +74,9 @@ impl Form {
                     && match (op, op_key(op2)) {
                         (Key::Prim(a), OpKey::Prim(b)) => a == b,
                         (Key::Pick(a), OpKey::Pick(b)) => *a == b,
-                        (Key::Load, OpKey::Load) => true,
+                        (Key::Load, OpKey::Load)
+                        | (Key::Identity, OpKey::Identity)
+                        | (Key::Control, OpKey::Control) => true,
                         _ => false,
                     }
             }
@@ -85,7 +91,7 @@ pub(super) fn plan_for(program: &Program) -> Arc<Plan> {
     let n = program.values.len();
     let fuse = fusion();
     if n > LARGEST {
-        return Arc::new(plan(program, fuse));
+        return Arc::new(plan(&program.values, fuse));
     }
     let key = (program.hash, fuse);
     let found = {
@@ -101,7 +107,7 @@ pub(super) fn plan_for(program: &Program) -> Arc<Plan> {
     {
         return entry.plan.clone();
     }
-    let plan = Arc::new(plan(program, fuse));
+    let plan = Arc::new(plan(&program.values, fuse));
     let form: Vec<Form> = program.values.iter().map(Form::of).collect();
     let mut cache = CACHE.lock().unwrap_or_else(|e| e.into_inner());
     let cache = cache.get_or_insert_default();

@@ -19,6 +19,10 @@ pub(crate) struct Value {
     pub(crate) uses: u32,
     /// Whether somebody outside the program can see a step's node.
     pub(crate) held: bool,
+    /// Whether a step's node keeps its operation and inputs, for a transform that looks at it.
+    pub(crate) kept: bool,
+    /// Whether such a node has this one for an input.
+    pub(crate) needed: bool,
 }
 
 /// What a value is in its program.
@@ -79,7 +83,7 @@ pub(crate) fn claim(roots: &[&Array]) -> Result<Option<Program>> {
         return Err(error);
     }
     for value in &mut program.values {
-        value.held = Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
+        value.held = value.needed || Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
         if matches!(value.role, Role::Step { .. }) {
             value.held.hash(&mut hasher);
         }
@@ -106,6 +110,11 @@ impl Program {
         }
         let mut state = node.lock();
         match &mut *state {
+            State::Lazy { op: Op::Placeholder, .. } => {
+                let message = "this array stands for an argument of a function that is being \
+                               compiled, vectorised or made a loop of, and has no value there";
+                return Err(Error::new(ErrorKind::Value, "eval", message).at(node.site));
+            }
             State::Lazy { .. } => {
                 let claimed = State::Claimed(self.ticket.clone());
                 let State::Lazy { op, inputs } = std::mem::replace(&mut *state, claimed) else {
@@ -137,21 +146,25 @@ impl Program {
         let id = self.values.len() as u32;
         node.0.visit.store(self.ticket.id, Relaxed);
         node.0.number.store(id, Relaxed);
-        self.values.push(Value { node, role, uses: 0, held: false });
+        self.values.push(Value { node, role, uses: 0, held: false, kept: false, needed: false });
         id
     }
 
     fn finish(&mut self, frame: Frame, hasher: &mut FormHasher) {
         let Frame { node, op, inputs, ids } = frame;
+        let kept = node.0.trace.as_ref().is_some_and(|t| t.is_live());
         for &id in &ids {
             let input = &mut self.values[id as usize];
             input.uses += 1;
+            // A node that keeps its inputs keeps their values.
+            input.needed |= kept;
             hasher.write_u32(id);
         }
         op_key(&op).hash(hasher);
         node.0.dtype.hash(hasher);
         node.0.shape.hash(hasher);
-        self.number(node, Role::Step { op, inputs, ids });
+        let id = self.number(node, Role::Step { op, inputs, ids });
+        self.values[id as usize].kept = kept;
     }
 }
 
@@ -170,8 +183,11 @@ impl Drop for Program {
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) enum OpKey<'a> {
     Prim(&'a lazul_ir::Prim),
-    Pick(u8),
+    Pick(u32),
     Load,
+    Identity,
+    /// Functions run by themselves: all that a plan knows of one is where it is.
+    Control,
 }
 
 pub(crate) fn op_key(op: &Op) -> OpKey<'_> {
@@ -179,6 +195,9 @@ pub(crate) fn op_key(op: &Op) -> OpKey<'_> {
         Op::Prim(p) => OpKey::Prim(p),
         Op::Pick(i) => OpKey::Pick(*i),
         Op::Load(_) => OpKey::Load,
+        Op::Identity { .. } => OpKey::Identity,
+        // Placeholders are never claimed.
+        Op::Control(_) | Op::Placeholder => OpKey::Control,
     }
 }
 

@@ -4,7 +4,7 @@
 //! root's shape, and all that read it are inside. So nothing outside waits for a part of the region,
 //! and a value inside that somebody still holds is just one more output.
 
-use super::claim::{Ids, Program, Role};
+use super::claim::{Ids, Role, Value};
 use super::plan::Fused;
 use crate::node::Op;
 use lazul_ir::{DType, Prim, Step, StepOp, Tape};
@@ -47,16 +47,16 @@ impl Regions {
     }
 }
 
-fn elementwise(program: &Program, id: u32) -> Option<(&Prim, &Ids)> {
-    match &program.values[id as usize].role {
+fn elementwise(values: &[Value], id: u32) -> Option<(&Prim, &Ids)> {
+    match &values[id as usize].role {
         Role::Step { op: Op::Prim(p), ids, .. } if p.is_elementwise() => Some((p, ids)),
         _ => None,
     }
 }
 
 /// Partitions a program.
-pub(super) fn regions(program: &Program, fusion: bool) -> Regions {
-    let n = program.values.len();
+pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
+    let n = values.len();
     let mut regions = Regions { root: vec![NONE; n], members: Default::default() };
     if !fusion {
         return regions;
@@ -66,15 +66,14 @@ pub(super) fn regions(program: &Program, fusion: bool) -> Regions {
     let mut steps = vec![0u32; n];
     let mut inputs: Vec<u16> = vec![0; n];
     for id in (0..n as u32).rev() {
-        let Role::Step { ids, .. } = &program.values[id as usize].role else { continue };
+        let Role::Step { ids, .. } = &values[id as usize].role else { continue };
         let mut region = MIXED;
-        if elementwise(program, id).is_some() {
+        if elementwise(values, id).is_some() {
             let want = wanted[id as usize];
             let fits = want < MIXED
                 && steps[want as usize] < MOST_STEPS
                 && inputs[want as usize] as usize + ids.len() <= MOST_INPUTS
-                && program.values[want as usize].node.0.shape
-                    == program.values[id as usize].node.0.shape;
+                && values[want as usize].node.0.shape == values[id as usize].node.0.shape;
             region = if fits { want } else { id };
             regions.root[id as usize] = region;
             steps[region as usize] += 1;
@@ -96,14 +95,14 @@ pub(super) fn regions(program: &Program, fusion: bool) -> Regions {
 }
 
 /// Writes the tape of a region's values.
-pub(super) fn tape(program: &Program, members: &[u32]) -> Fused {
+pub(super) fn tape(values: &[Value], members: &[u32]) -> Fused {
     let root = *members.last().expect("a region is not empty");
     // Readers inside the region that are still to come, by value.
     let mut left: std::collections::HashMap<u32, u32> = Default::default();
     let mut inputs = Ids::new();
     let inside = |id: u32| members.binary_search(&id).is_ok();
     for &m in members {
-        let (_, ids) = elementwise(program, m).expect("members are element-wise");
+        let (_, ids) = elementwise(values, m).expect("members are element-wise");
         for &id in ids {
             *left.entry(id).or_insert(0) += 1;
             if !inside(id) && !inputs.contains(&id) {
@@ -119,8 +118,8 @@ pub(super) fn tape(program: &Program, members: &[u32]) -> Fused {
     let mut outputs: Vec<(u16, DType)> = Vec::new();
     let mut output_ids = Ids::new();
     for &m in members {
-        let (prim, ids) = elementwise(program, m).expect("members are element-wise");
-        let dtype = |id: u32| program.values[id as usize].node.0.dtype;
+        let (prim, ids) = elementwise(values, m).expect("members are element-wise");
+        let dtype = |id: u32| values[id as usize].node.0.dtype;
         let mut args = [register[&ids[0]]; 3];
         for (arg, id) in args.iter_mut().zip(ids) {
             *arg = register[id];
@@ -128,7 +127,7 @@ pub(super) fn tape(program: &Program, members: &[u32]) -> Fused {
         for id in ids {
             let left = left.get_mut(id).expect("every argument was counted");
             *left -= 1;
-            if *left == 0 && inside(*id) && !program.values[*id as usize].held {
+            if *left == 0 && inside(*id) && !values[*id as usize].held {
                 free.push(register[id]);
             }
         }
@@ -144,13 +143,13 @@ pub(super) fn tape(program: &Program, members: &[u32]) -> Fused {
         };
         steps.push(Step { op, operand, result: dtype(m), args, dst });
         register.insert(m, dst);
-        if m == root || program.values[m as usize].held {
+        if m == root || values[m as usize].held {
             output_ids.push(m);
             outputs.push((dst, dtype(m)));
         }
     }
     let tape = Tape {
-        inputs: inputs.iter().map(|&id| program.values[id as usize].node.0.dtype).collect(),
+        inputs: inputs.iter().map(|&id| values[id as usize].node.0.dtype).collect(),
         steps,
         outputs,
         registers,

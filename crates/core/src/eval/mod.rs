@@ -9,10 +9,10 @@
 //! 3. `run` allocates, hands jobs to the backend and publishes results.
 
 mod cache;
-mod claim;
+pub(crate) mod claim;
 mod fuse;
-mod plan;
-mod run;
+pub(crate) mod plan;
+pub(crate) mod run;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
@@ -43,7 +43,7 @@ impl Ticket {
         self.wake.notify_all();
     }
 
-    fn wait(&self) -> Result<()> {
+    pub(crate) fn wait(&self) -> Result<()> {
         let mut done = self.done.lock().unwrap_or_else(|e| e.into_inner());
         loop {
             if let Some(result) = &*done {

@@ -1,6 +1,6 @@
 //! Deciding how a program runs: which steps are fused, and when each value's memory is last needed.
 
-use super::claim::{Ids, Program, Role};
+use super::claim::{Ids, Role, Value};
 use super::fuse;
 use lazul_ir::Tape;
 use std::sync::Arc;
@@ -36,14 +36,14 @@ pub(crate) struct Fused {
     pub(crate) outputs: Ids,
 }
 
-pub(crate) fn plan(program: &Program, fusion: bool) -> Plan {
-    let n = program.values.len();
-    let regions = fuse::regions(program, fusion);
+pub(crate) fn plan(values: &[Value], fusion: bool) -> Plan {
+    let n = values.len();
+    let regions = fuse::regions(values, fusion);
     let mut stages: Vec<Work> = Vec::with_capacity(n);
     // The stage in which a value is last read; written by walking stages in order.
     let mut last = vec![u32::MAX; n];
     for id in 0..n as u32 {
-        let Role::Step { ids, .. } = &program.values[id as usize].role else { continue };
+        let Role::Step { ids, .. } = &values[id as usize].role else { continue };
         match regions.of(id) {
             fuse::Place::Alone => {
                 let stage = stages.len() as u32;
@@ -52,7 +52,7 @@ pub(crate) fn plan(program: &Program, fusion: bool) -> Plan {
             }
             fuse::Place::Inside => {}
             fuse::Place::Root(members) => {
-                let fused = fuse::tape(program, members);
+                let fused = fuse::tape(values, members);
                 let stage = stages.len() as u32;
                 fused.inputs.iter().for_each(|&i| last[i as usize] = stage);
                 stages.push(Work::Fused(Box::new(fused)));
@@ -63,7 +63,7 @@ pub(crate) fn plan(program: &Program, fusion: bool) -> Plan {
     let mut counts = vec![0u32; stages.len() + 1];
     // A leaf's node keeps its memory by itself, should somebody hold it.
     let releasable = |id: usize| {
-        let value = &program.values[id];
+        let value = &values[id];
         last[id] != u32::MAX && (matches!(value.role, Role::Leaf) || !value.held)
     };
     for id in 0..n {

@@ -5,10 +5,11 @@
 //! more: donation), and hands a job to the backend. Views only compute a layout.
 
 use super::backend;
-use super::claim::{Program, Role};
+use super::claim::{Program, Role, Value};
 use super::plan::{Fused, Plan, Work};
+use crate::control::Control;
 use crate::error::{Error, ErrorKind, Result};
-use crate::node::{Array, Data, Load, Op, State, Storage};
+use crate::node::{Array, Data, Load, Op, Origin, State, Storage};
 use lazul_ir::{Buffer, DType, Job, Layout, Operand, Prim, Shape, Target, ViewOp};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -16,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 struct Run<'a> {
-    program: &'a mut Program,
+    values: &'a [Value],
     slots: Vec<Option<Data>>,
     /// Further outputs of values that have several.
     more: RefCell<Vec<(u32, Box<[Data]>)>>,
@@ -28,24 +29,53 @@ type Results = SmallVec<[(u32, Data); 1]>;
 /// Runs a program and publishes its results; on an error, what was not computed is lazy again.
 pub(super) fn run(program: &mut Program, plan: &Plan) -> Result<()> {
     let slots = program.values.iter().map(take_leaf).collect();
-    let mut run = Run { program, slots, more: RefCell::new(Vec::new()) };
+    let mut run = Run { values: &program.values, slots, more: RefCell::new(Vec::new()) };
     let result = run.stages(plan);
-    run.publish(result.is_ok());
+    let Run { slots, more, .. } = run;
+    publish(program, slots, more.into_inner(), result.is_ok());
     result
+}
+
+/// Runs the values of a closed graph with `leaves` for the data of its leaves, and gives the data of
+/// `outputs`. The graph itself is not changed.
+pub(crate) fn run_closed(
+    values: &[Value],
+    plan: &Plan,
+    leaves: impl Iterator<Item = (u32, Data)>,
+    outputs: &[u32],
+) -> Result<Vec<Data>> {
+    let mut slots: Vec<Option<Data>> = Vec::new();
+    slots.resize_with(values.len(), || None);
+    leaves.for_each(|(id, data)| slots[id as usize] = Some(data));
+    // A leaf may be let go before the end, though it is a result too.
+    let early: Vec<Option<Data>> = outputs
+        .iter()
+        .map(|&id| match values[id as usize].role {
+            Role::Leaf => slots[id as usize].clone(),
+            Role::Step { .. } => None,
+        })
+        .collect();
+    let mut run = Run { values, slots, more: RefCell::new(Vec::new()) };
+    run.stages(plan)?;
+    outputs
+        .iter()
+        .zip(early)
+        .map(|(&id, early)| early.map_or_else(|| run.slot(id).cloned(), Ok))
+        .collect()
 }
 
 /// The data of a leaf; a leaf that nobody else can see gives it away, so that it can be donated.
 ///
 /// Who can see it is asked now, not when the program was claimed: an evaluation that was still running
 /// then, and has ended since, no longer counts.
-fn take_leaf(value: &super::claim::Value) -> Option<Data> {
+fn take_leaf(value: &Value) -> Option<Data> {
     if !matches!(value.role, Role::Leaf) {
         return None;
     }
-    let seen = Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
+    let seen = value.needed || Arc::strong_count(&value.node.0) > 1 + value.uses as usize;
     let mut state = value.node.0.lock();
     match &mut *state {
-        State::Ready { data, more } if seen || !more.is_empty() => Some(data.clone()),
+        State::Ready { data, more, .. } if seen || !more.is_empty() => Some(data.clone()),
         State::Ready { .. } => match std::mem::replace(&mut *state, State::Consumed) {
             State::Ready { data, .. } => Some(data),
             _ => unreachable!("the state was just read"),
@@ -71,7 +101,12 @@ impl Run<'_> {
         for stage in &plan.stages {
             let release = &plan.released[stage.release.start as usize..stage.release.end as usize];
             let (at, made) = match &stage.work {
-                Work::Single(id) => (*id, self.single(*id, release)),
+                Work::Single(id) => match &self.values[*id as usize].role {
+                    Role::Step { op: Op::Control(c), ids, .. } => {
+                        (*id, self.control(*id, c, ids, release))
+                    }
+                    _ => (*id, self.single(*id, release)),
+                },
                 Work::Fused(fused) => {
                     let root = *fused.outputs.last().expect("a region has an output");
                     (root, self.fused(fused, release))
@@ -98,9 +133,9 @@ impl Run<'_> {
 
     /// Adds operands and line of value `id` to an error.
     fn explain(&self, id: u32, error: Error) -> Error {
-        let node = &self.program.values[id as usize].node.0;
+        let node = &self.values[id as usize].node.0;
         let error = error.at(node.site);
-        match &self.program.values[id as usize].role {
+        match &self.values[id as usize].role {
             Role::Step { inputs, .. } if !inputs.is_empty() => {
                 error.operands(inputs.iter().map(|a| (a.0.dtype, a.0.shape.clone())))
             }
@@ -108,8 +143,33 @@ impl Run<'_> {
         }
     }
 
+    /// A function with a graph of its own. Operands that nobody needs afterwards are handed over, so
+    /// that their memory may be used up.
+    fn control(
+        &mut self,
+        id: u32,
+        control: &Control,
+        ids: &[u32],
+        release: &[u32],
+    ) -> Result<Results, Failure> {
+        let operands = ids.iter().map(|&i| self.slot(i).cloned()).collect::<Result<Vec<_>>>()?;
+        let lost: SmallVec<[u32; 4]> =
+            release.iter().copied().filter(|id| ids.contains(id)).collect();
+        lost.iter().for_each(|&id| self.slots[id as usize] = None);
+        let made = control.run(operands);
+        let mut results = made.map_err(|error| Failure { error, lost })?.into_iter();
+        let first = results
+            .next()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "eval", "a function gave no result"))?;
+        let more: Box<[Data]> = results.collect();
+        if !more.is_empty() {
+            self.more.borrow_mut().push((id, more));
+        }
+        Ok(Results::from_iter([(id, first)]))
+    }
+
     fn single(&self, id: u32, release: &[u32]) -> Result<Results, Failure> {
-        let value = &self.program.values[id as usize];
+        let value = &self.values[id as usize];
         let Role::Step { op, ids, .. } = &value.role else { return Ok(Results::new()) };
         let node = &value.node.0;
         let data = match op {
@@ -121,8 +181,13 @@ impl Run<'_> {
                     Some(i) => self.further(group, i as usize)?,
                 }
             }
+            Op::Identity { .. } => self.slot(ids[0])?.clone(),
+            Op::Placeholder | Op::Control(_) => {
+                let message = "this is not run as a single operation";
+                return Err(Error::new(ErrorKind::Internal, "eval", message).into());
+            }
             Op::Prim(Prim::View(view)) => {
-                let from = &self.program.values[ids[0] as usize].node.0;
+                let from = &self.values[ids[0] as usize].node.0;
                 view_of(view, self.slot(ids[0])?, &from.shape, from.dtype, &node.shape, node.dtype)?
             }
             Op::Prim(prim) => {
@@ -170,7 +235,7 @@ impl Run<'_> {
         for &i in &fused.inputs {
             operands.push(self.operand(i)?);
         }
-        let shape = &self.program.values[fused.outputs[0] as usize].node.0.shape;
+        let shape = &self.values[fused.outputs[0] as usize].node.0.shape;
         let mut lost: SmallVec<[u32; 4]> = SmallVec::new();
         let mut results = Results::new();
         let mut targets: SmallVec<[Target<'_>; 2]> = SmallVec::new();
@@ -200,7 +265,7 @@ impl Run<'_> {
 
     fn slot(&self, id: u32) -> Result<&Data> {
         self.slots[id as usize].as_ref().ok_or_else(|| {
-            let name = match &self.program.values[id as usize].role {
+            let name = match &self.values[id as usize].role {
                 Role::Step { op, .. } => op.name(),
                 Role::Leaf => "array",
             };
@@ -213,14 +278,14 @@ impl Run<'_> {
         if let Some((_, more)) = self.more.borrow().iter().find(|(id, _)| *id == group) {
             return Ok(more[i].clone());
         }
-        match &*self.program.values[group as usize].node.0.lock() {
+        match &*self.values[group as usize].node.0.lock() {
             State::Ready { more, .. } if i < more.len() => Ok(more[i].clone()),
             _ => Err(Error::new(ErrorKind::Internal, "eval", "a further output is not there")),
         }
     }
 
     fn operand(&self, id: u32) -> Result<Operand<'_>> {
-        let node = &self.program.values[id as usize].node.0;
+        let node = &self.values[id as usize].node.0;
         let data = self.slot(id)?;
         let ptr = data.ptr(node.dtype);
         Ok(Operand { ptr, dtype: node.dtype, shape: &node.shape, strides: &data.strides })
@@ -268,40 +333,45 @@ impl Run<'_> {
             Some((ids[i], self.donation(ids[i], &operands[i], release)?))
         })
     }
+}
 
-    /// Gives every node its new state.
-    fn publish(&mut self, complete: bool) {
-        for (id, value) in self.program.values.iter_mut().enumerate() {
-            let data = self.slots[id].take();
-            match std::mem::replace(&mut value.role, Role::Leaf) {
-                Role::Leaf => {
-                    // A leaf that was taken and not used up goes back, should the node live on.
-                    if let (Some(data), false) = (data, complete) {
-                        let mut state = value.node.0.lock();
-                        if matches!(*state, State::Consumed) {
-                            *state = State::Ready { data, more: Box::default() };
-                        }
+/// Gives every node its new state.
+fn publish(
+    program: &mut Program,
+    mut slots: Vec<Option<Data>>,
+    mut all: Vec<(u32, Box<[Data]>)>,
+    complete: bool,
+) {
+    for (id, value) in program.values.iter_mut().enumerate() {
+        let data = slots[id].take();
+        match std::mem::replace(&mut value.role, Role::Leaf) {
+            Role::Leaf => {
+                // A leaf that was taken and not used up goes back, should the node live on.
+                if let (Some(data), false) = (data, complete) {
+                    let mut state = value.node.0.lock();
+                    if matches!(*state, State::Consumed) {
+                        *state = State::Ready { data, more: Box::default(), from: None };
                     }
                 }
-                Role::Step { op, inputs, .. } => {
-                    let state = match data {
-                        Some(data) => {
-                            let all = self.more.get_mut();
-                            let at = all.iter().position(|(i, _)| *i as usize == id);
-                            let more = at.map(|at| all.swap_remove(at).1).unwrap_or_default();
-                            State::Ready { data, more }
-                        }
-                        None if complete => continue,
-                        None => State::Lazy { op, inputs },
-                    };
-                    *value.node.0.lock() = state;
-                }
+            }
+            Role::Step { op, inputs, .. } => {
+                let state = match data {
+                    Some(data) => {
+                        let at = all.iter().position(|(i, _)| *i as usize == id);
+                        let more = at.map(|at| all.swap_remove(at).1).unwrap_or_default();
+                        let from = value.kept.then(|| Box::new(Origin { op, inputs }));
+                        State::Ready { data, more, from }
+                    }
+                    None if complete => continue,
+                    None => State::Lazy { op, inputs },
+                };
+                *value.node.0.lock() = state;
             }
         }
     }
 }
 
-fn launch(prim: &Prim, inputs: &[Operand<'_>], outputs: &[Target<'_>]) -> Result<()> {
+pub(crate) fn launch(prim: &Prim, inputs: &[Operand<'_>], outputs: &[Target<'_>]) -> Result<()> {
     launch_job(&Job { work: lazul_ir::Work::Prim(prim), inputs, outputs })
 }
 

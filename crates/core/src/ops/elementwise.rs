@@ -1,6 +1,8 @@
 //! Element-wise operations: the methods of [`Array`] for every row of the tables, the compositions
 //! built on them, `where`, casts, and comparisons of whole arrays.
 
+pub(crate) mod rules;
+
 use super::{attempt, broadcast_unchecked, cast_unchecked, error, prim};
 use crate::error::ErrorKind;
 use crate::node::{Array, Data, State};

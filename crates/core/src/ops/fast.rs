@@ -4,13 +4,15 @@
 //! Each also has a composition of ordinary operations, its *fallback* ([`fallback`]): what it means,
 //! what backends without the kernel run, and what tests compare the kernels with.
 
+pub(crate) mod rules;
+
 use super::{attempt, axes_of, error, prim};
 use crate::error::{ErrorKind, Result};
 use crate::ints::IntoAxes;
 use crate::node::Array;
 use crate::ops::creation::{arange, arange_step};
 use crate::ops::elementwise::where_;
-use crate::ops::reduce::wide;
+pub(crate) use crate::ops::reduce::wide;
 use crate::ops::shape::concatenate;
 use lazul_ir::{DType, Prim, Shape, dtype::Kind};
 

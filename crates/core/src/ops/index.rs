@@ -3,6 +3,8 @@
 //! Indices may be of any integer dtype and count from the end when negative. One out of bounds is an
 //! error of the evaluation that meets it, never a wrong value.
 
+pub(crate) mod rules;
+
 use super::{attempt, axis_of, error, prim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;

@@ -1,5 +1,7 @@
 //! Matrix products.
 
+pub(crate) mod rules;
+
 use super::{attempt, axis_of, cast_unchecked, error, prim};
 use crate::error::ErrorKind;
 use crate::node::Array;

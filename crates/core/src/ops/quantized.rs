@@ -1,6 +1,8 @@
 //! Quantized matrices: affine codes of 2 to 8 bits in groups along the last axis, bit for bit as MLX
 //! packs them.
 
+pub(crate) mod rules;
+
 use super::{attempt, error, prim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs};

@@ -1,5 +1,7 @@
 //! Reductions over axes: sums, extremes, truth, moments, positions of extremes.
 
+pub(crate) mod rules;
+
 use super::{attempt, axes_of, axis_of, error, prim};
 use crate::error::{ErrorKind, Result};
 use crate::ints::{IntoAxes, Ints};

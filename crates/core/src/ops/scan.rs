@@ -1,5 +1,7 @@
 //! Running reductions along an axis.
 
+pub(crate) mod rules;
+
 use super::{attempt, axis_of, error, prim};
 use crate::error::ErrorKind;
 use crate::node::Array;

@@ -3,6 +3,8 @@
 //! Views move no element: they are computed as layouts when the graph runs. Only a reshape that
 //! strides cannot express copies.
 
+pub(crate) mod rules;
+
 use super::{attempt, axes_of, axis_of, broadcast_unchecked, error, prim};
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
