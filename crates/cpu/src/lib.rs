@@ -93,7 +93,7 @@ impl Backend for CpuBackend {
                     norm::layer_norm(eps.get(), *weight, *bias, job)
                 }
                 FastOp::Rope { .. } => rope::rope(op, job),
-                FastOp::Attention { .. } => attention::attention(op, job),
+                FastOp::Attention { .. } => return attention::attention(op, job),
             },
         }
         Ok(())

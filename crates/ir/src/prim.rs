@@ -231,10 +231,12 @@ pub enum FastOp {
         freqs: bool,
     },
     /// Scaled dot-product attention. `q (b, h, tq, d), k (b, hk, tk, d), v (b, hk, tk, dv) [, mask]
-    /// [, sinks (h)]` → `(b, h, tq, dv)` in `q`'s dtype; `h` is a multiple of `hk`, head `i` of `q`
+    /// [, sinks (h)] [, length int32 (1)]` → `(b, h, tq, dv)` in `q`'s dtype; `h` is a multiple of `hk`, head `i` of `q`
     /// uses head `i / (h/hk)` of `k` and `v`. Scores and softmax in f32 (f64 for f64).
     /// The mask operand is broadcast to `(b, h, tq, tk)`: bool keeps where true, a float is added to
-    /// the scores. A row with nothing kept gives zeros.
+    /// the scores. A row with nothing kept gives zeros. A length operand says how many of the `tk` keys
+    /// are in use: those after it are not seen, and it stands for `tk` below; beyond `0..=tk` it is an
+    /// error.
     Attention {
         /// Multiplies `q·k`.
         scale: F32Bits,
@@ -244,9 +246,11 @@ pub enum FastOp {
         window: u32,
         /// Whether a mask operand follows `v`.
         mask: bool,
-        /// Whether a sinks operand comes last: one extra logit a head that takes part in the
-        /// softmax's normalisation only.
+        /// Whether a sinks operand follows: one extra logit a head that takes part in the softmax's
+        /// normalisation only.
         sinks: bool,
+        /// Whether a length operand comes last.
+        length: bool,
     },
 }
 

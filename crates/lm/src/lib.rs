@@ -19,7 +19,7 @@ pub mod sample;
 pub mod stream;
 pub mod text;
 
-pub use cache::KvCache;
+pub use cache::{KvCache, Stored};
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use generate::GenerateOptions;

@@ -451,7 +451,8 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
                 _ => Mask::None,
             };
             let sinks = a.flag("sinks").then(|| &x[x.len() - 1]);
-            let how = Attention { scale: a.float("scale") as f32, mask, sinks };
+            let how =
+                Attention { scale: a.float("scale") as f32, mask, sinks, ..Default::default() };
             fast::scaled_dot_product_attention(&x[0], &x[1], &x[2], &how)
         }
         _ => return None,
