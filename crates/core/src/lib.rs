@@ -41,6 +41,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use eval::{async_eval, eval, fusion, set_fusion};
 pub use ints::{IntoAxes, IntoInts};
 pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
+pub use lazul_macros::Tree;
 pub use node::Array;
 pub use operand::IntoOperand;
 pub use ops::creation::{

@@ -14,8 +14,22 @@ use std::ops::{Deref, DerefMut};
 /// use lazul_core::prelude::*;
 /// use lazul_core::Tree;
 /// let x = Array::scalar(1.0f32);
-/// let tree = (x.clone(), vec![x.clone(), x]);
+/// let tree = (x.clone(), vec![x.clone(), x.clone()]);
 /// assert_eq!(tree.leaves().len(), 3);
+///
+/// #[derive(Clone, Tree)]
+/// struct Line {
+///     slope: Array,
+///     intercept: Option<Array>,
+///     name: String,
+/// }
+/// let line = Line { slope: x.clone(), intercept: Some(x), name: "first".into() };
+/// let loss = |l: &Line| match &l.intercept {
+///     Some(b) => (&l.slope * 2.0 + b).square().sum(..),
+///     None => l.slope.square().sum(..),
+/// };
+/// assert_eq!(grad(loss)(&line)?.slope.item::<f32>()?, 12.0);
+/// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub trait Tree: Clone {
     /// Shows every leaf to `f`, in order.
