@@ -38,7 +38,7 @@ pub use control::{
     scan_with, while_loop,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use eval::{async_eval, eval, fusion, set_fusion};
+pub use eval::{async_eval, eval, explain, fusion, set_fusion};
 pub use ints::{IntoAxes, IntoInts};
 pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
 pub use lazul_macros::Tree;
@@ -70,8 +70,8 @@ pub mod prelude {
     pub use crate::{
         Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
         arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,
-        custom_function, eval, eye, f16, fast, full, grad, hessian, identity, jacobian, jvp,
-        linspace, ones, quantization, random, scan, scan_with, scope, stack, tri, value_and_grad,
-        vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        custom_function, eval, explain, eye, f16, fast, full, grad, hessian, identity, jacobian,
+        jvp, linspace, ones, quantization, random, scan, scan_with, scope, stack, tri,
+        value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
     };
 }

@@ -91,7 +91,6 @@ pub(crate) struct Load {
 }
 
 /// Where an evaluated array's elements are.
-#[derive(Clone)]
 pub(crate) struct Data {
     pub(crate) storage: Storage,
     pub(crate) strides: Strides,
@@ -105,6 +104,13 @@ pub(crate) enum Storage {
     Buffer(Buffer),
     /// One element, kept here: constants never allocate.
     Inline(Scalar),
+}
+
+impl Clone for Data {
+    fn clone(&self) -> Data {
+        let strides = Strides::from_slice(&self.strides);
+        Data { storage: self.storage.clone(), strides, offset: self.offset }
+    }
 }
 
 impl Data {

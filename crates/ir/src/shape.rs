@@ -4,11 +4,19 @@ use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 
 /// The dimensions of an array, outermost first; up to four are stored inline.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
 pub struct Shape(SmallVec<[usize; 4]>);
 
 /// Distances between neighbours along each axis, in elements; negative and zero are allowed.
 pub type Strides = SmallVec<[isize; 4]>;
+
+/// A copy of a few words; the derived one would go element by element.
+impl Clone for Shape {
+    #[inline]
+    fn clone(&self) -> Shape {
+        Shape::new(&self.0)
+    }
+}
 
 impl Shape {
     /// The shape of a scalar: no dimensions, one element.
