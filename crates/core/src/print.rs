@@ -3,6 +3,7 @@
 //! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`.
 
 use crate::node::Array;
+use crate::ops::shape::concatenate;
 use lazul_ir::{DType, Element, bf16, f16};
 use std::fmt::{Debug, Display, Formatter, Result, Write};
 
@@ -84,18 +85,26 @@ fn general(v: f64) -> String {
 
 impl Array {
     fn show<T: Element>(&self, f: &mut Formatter<'_>, text: impl Fn(T) -> String) -> Result {
-        let Ok(values) = self.to_vec::<T>() else {
+        // Only what is shown is read: an array may be larger than the memory that is left.
+        let mut shown = self.clone();
+        for (axis, &n) in self.0.shape.iter().enumerate() {
+            if n > 2 * EDGE {
+                let (axis, n, edge) = (axis as i64, n as i64, EDGE as i64);
+                let ends = [shown.slice_axis(axis, 0, edge), shown.slice_axis(axis, n - edge, n)];
+                shown = concatenate(&ends, axis);
+            }
+        }
+        let Ok(values) = shown.to_vec::<T>() else {
             return f.write_str("array(<unreadable>)");
         };
         f.write_str("array(")?;
-        let shape = &self.0.shape[..];
         let mut out = String::new();
-        level(&mut out, shape, &values, "array(".len(), &text)?;
+        level(&mut out, &self.0.shape, &values, "array(".len(), &text)?;
         f.write_str(&out)
     }
 }
 
-/// Writes one level of brackets; `values` are the elements below it.
+/// Writes one level of brackets; `values` are the elements below it that are shown.
 fn level<T: Element>(
     out: &mut String,
     shape: &[usize],
@@ -108,25 +117,22 @@ fn level<T: Element>(
         return Ok(());
     };
     out.push('[');
-    let step = inner.iter().product::<usize>();
+    let step = inner.iter().map(|&n| n.min(2 * EDGE)).product::<usize>();
     let separator = if inner.is_empty() {
         ", ".to_string()
     } else {
         format!(",\n{:width$}", "", width = indent + 1)
     };
     let abbreviated = n > 2 * EDGE;
-    let mut i = 0;
-    while i < n {
+    for i in 0..n.min(2 * EDGE) {
         if i > 0 {
             out.push_str(&separator);
         }
         if abbreviated && i == EDGE {
             out.push_str("...");
-            i = n - EDGE;
-            continue;
+            out.push_str(&separator);
         }
         level(out, inner, &values[i * step..(i + 1) * step], indent + 1, text)?;
-        i += 1;
     }
     out.write_char(']')
 }

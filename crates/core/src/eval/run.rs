@@ -124,8 +124,10 @@ impl Run<'_> {
                     return Err(self.explain(at, error));
                 }
             }
+            let more = self.more.get_mut();
             for &id in release {
                 self.slots[id as usize] = None;
+                more.retain(|(group, _)| *group != id);
             }
         }
         Ok(())
