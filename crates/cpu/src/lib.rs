@@ -53,6 +53,10 @@ impl Backend for CpuBackend {
                 elementwise::fused(tape, job);
                 return Ok(());
             }
+            Work::Reduced { tape, op, axes } => {
+                reduce::reduce_fused(tape, op, axes, job);
+                return Ok(());
+            }
             Work::Prim(prim) => prim,
         };
         match prim {

@@ -20,7 +20,7 @@ use std::fmt::Write;
 /// let x = arange(1000, DType::F32);
 /// x.eval()?;
 /// let text = explain(&(x * 2.0 + 1.0).exp().sum(..))?;
-/// assert!(text.contains("fused multiply, add, exp"), "{text}");
+/// assert!(text.contains("fused multiply, add, exp, sum"), "{text}");
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 ///
@@ -73,7 +73,9 @@ pub(super) fn describe(program: &Program, plan: &Plan) -> String {
         let (what, inputs, outputs, note) = match &stage.work {
             Work::Fused(fused) => {
                 let last = fused.outputs.last().copied().unwrap_or(0);
-                let names: Vec<&str> = fused.tape.steps.iter().map(|s| s.op.name()).collect();
+                let names = fused.tape.steps.iter().map(|s| s.op.name());
+                let names: Vec<&str> =
+                    names.chain(fused.reduced.iter().map(|(op, _)| op.name())).collect();
                 let held = fused.outputs.len() - 1;
                 let note = match held {
                     0 => String::new(),

@@ -241,6 +241,18 @@ impl Run<'_> {
         let mut lost: SmallVec<[u32; 4]> = SmallVec::new();
         let mut results = Results::new();
         let mut targets: SmallVec<[Target<'_>; 2]> = SmallVec::new();
+        if let Some((op, axes)) = &fused.reduced {
+            let id = fused.outputs[0];
+            let dtype = self.values[id as usize].node.0.dtype;
+            let buffer = backend().alloc(shape.size() * dtype.size())?;
+            let target = Target { ptr: buffer.ptr(), dtype, shape };
+            let work = lazul_ir::Work::Reduced { tape: &fused.tape, op: *op, axes };
+            if shape.size() > 0 {
+                launch_job(&Job { work, inputs: &operands, outputs: &[target] })?;
+            }
+            results.push((id, Data::contiguous(buffer, shape)));
+            return Ok(results);
+        }
         for (&id, &(_, dtype)) in fused.outputs.iter().zip(&fused.tape.outputs) {
             let donor = fused.inputs.iter().zip(&operands).find_map(|(&id, operand)| {
                 if lost.contains(&id) || operand.dtype.size() != dtype.size() {
