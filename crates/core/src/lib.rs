@@ -50,9 +50,10 @@ pub use ops::creation::{
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
 pub use ops::index::At;
+pub use ops::join::{Pad, concatenate, stack};
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
-pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
+pub use ops::shape::broadcast_arrays;
 pub use scope::scope;
 pub use source::ByteSource;
 pub use transforms::{

@@ -7,7 +7,7 @@
 
 use lazul_core::fast::{self, Attention, Mask, Rope};
 use lazul_core::ints::{IntoAxes, Ints};
-use lazul_core::ops::shape::Pad;
+use lazul_core::ops::join::Pad;
 use lazul_core::{
     Array, Complex32, DType, Scan, Tolerance, arange_step, concatenate, eye, linspace, meshgrid,
     stack, tri, where_, zeros,

@@ -7,6 +7,7 @@ pub(crate) mod rules;
 
 use super::{attempt, axis_of, error, prim};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::IntoOperand;
 use crate::scope::call_site;
@@ -127,6 +128,40 @@ impl Array {
         let x = self.broadcast_to(&shape);
         shape[axis] = indices.0.shape[axis];
         Ok((x, indices.broadcast_to(&shape), axis))
+    }
+
+    /// This array with the block that begins at `starts` replaced by `update`, which is cast to this
+    /// array's dtype. The block must lie inside. The memory is reused where nobody else holds this
+    /// array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 2], DType::I32).slice_update(&full([1, 2], 7), [1, 0]);
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 0, 7, 7]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice_update(&self, update: impl IntoOperand, starts: impl IntoInts) -> Array {
+        let update = update.into_operand().into_array_beside("slice_update", self.0.dtype);
+        let starts = starts.into_ints();
+        attempt(|| {
+            self.check()?;
+            update.check()?;
+            let (shape, block) = (&self.0.shape, &update.0.shape);
+            let inside = starts.len() == shape.len()
+                && block.len() == shape.len()
+                && (0..shape.len()).all(|i| {
+                    starts[i] >= 0 && (starts[i] as usize).saturating_add(block[i]) <= shape[i]
+                });
+            if !inside {
+                let why = format!("the block at {starts:?} does not lie inside");
+                return Err(error(ErrorKind::Index, "slice_update", why, &[self, &update]));
+            }
+            let steps = vec![1i64; shape.len()].into();
+            let write = Prim::SliceUpdate { starts: starts.to_vec().into(), steps };
+            let inputs = [self.clone(), update.astype(self.0.dtype)];
+            Ok(prim(write, inputs, shape.clone(), self.0.dtype))
+        })
     }
 
     /// The block of `sizes` that begins at `starts`, integers known only when the graph runs: one

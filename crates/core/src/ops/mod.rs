@@ -7,6 +7,7 @@ pub mod creation;
 pub mod elementwise;
 pub mod fast;
 pub mod index;
+pub mod join;
 pub mod matmul;
 pub mod quantized;
 pub mod reduce;
