@@ -3,7 +3,7 @@
 use super::{attempt, axis_of, error, prim};
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ints::IntoInts;
+use crate::ints::{IntoAxes, IntoInts};
 use crate::node::Array;
 use crate::ops::creation::arange_step;
 use crate::scope::call_site;
@@ -86,17 +86,48 @@ impl Array {
         })
     }
 
-    /// Elements moved by `shift` along an axis, those past the end coming back at the start.
+    /// Elements moved by as many places as `shifts` says along axes, those past the end coming back at the
+    /// start: one shift for each axis, or one for all of them. `..` moves the elements of the flattened
+    /// array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// assert_eq!(x.roll(1, -1).to_vec::<i32>()?, [2, 0, 1, 5, 3, 4]);
+    /// assert_eq!(x.roll([1, -1], [0, 1]).to_vec::<i32>()?, [4, 5, 3, 1, 2, 0]);
+    /// assert_eq!(x.roll(2, ..).to_vec::<i32>()?, [4, 5, 0, 1, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
-    pub fn roll(&self, shift: i64, axis: i64) -> Array {
+    pub fn roll(&self, shifts: impl IntoInts, axes: impl IntoAxes) -> Array {
+        let (shifts, axes) = (shifts.into_ints(), axes.into_axes());
         attempt(|| {
-            let n = self.dim(axis)? as i64;
-            if n == 0 || shift.rem_euclid(n) == 0 {
-                return Ok(self.clone());
+            self.check()?;
+            let Some(axes) = axes else {
+                let total = shifts.iter().map(|&s| s as i128).sum::<i128>();
+                return Ok(self.reshape([-1]).roll_axis(total, 0).reshape(&self.0.shape));
+            };
+            if shifts.len() != axes.len() && shifts.len() != 1 {
+                let why = format!("{} shifts for {} axes", shifts.len(), axes.len());
+                return Err(error(ErrorKind::Value, "roll", why, &[self]));
             }
-            let cut = n - shift.rem_euclid(n);
-            Ok(concatenate(&[self.slice_axis(axis, cut, n), self.slice_axis(axis, 0, cut)], axis))
+            let mut x = self.clone();
+            for (i, &axis) in axes.iter().enumerate() {
+                let axis = axis_of("roll", axis, self.0.shape.len())?;
+                x = x.roll_axis(shifts[if shifts.len() == 1 { 0 } else { i }] as i128, axis);
+            }
+            Ok(x)
         })
+    }
+
+    #[track_caller]
+    fn roll_axis(&self, shift: i128, axis: usize) -> Array {
+        let n = self.0.shape[axis] as i128;
+        if n == 0 || shift.rem_euclid(n) == 0 {
+            return self.clone();
+        }
+        let (axis, cut) = (axis as i64, (n - shift.rem_euclid(n)) as i64);
+        concatenate(&[self.slice_axis(axis, cut, None), self.slice_axis(axis, 0, cut)], axis)
     }
 
     /// Padding of `(before, after)` elements along each axis.

@@ -1,4 +1,4 @@
-//! Views: reshape, transpose, broadcast, slices, diagonals, the same bytes as another dtype.
+//! Views: reshape, transpose, broadcast, slices, the same bytes as another dtype.
 //!
 //! Views move no element: they are computed as layouts when the graph runs. Only a reshape that
 //! strides cannot express copies.
@@ -341,6 +341,97 @@ impl Array {
         Ok(parts)
     }
 
+    /// The slices along an axis, which goes away; also what iterating over an array means.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let rows = arange(4, DType::I32).reshape([2, 2]).unstack(0)?;
+    /// assert_eq!(rows[1].to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Array::check`], and for a bad axis.
+    #[track_caller]
+    pub fn unstack(&self, axis: i64) -> Result<Vec<Array>> {
+        let n = self.dim(axis)?;
+        Ok((0..n as i64).map(|i| self.at_index(axis, i)).collect())
+    }
+
+    /// The array with at least one axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(1.0f32).atleast_1d().shape()?, &[1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atleast_1d(&self) -> Array {
+        if self.0.shape.is_empty() { self.reshape([1]) } else { self.clone() }
+    }
+
+    /// The array with at least two axes: a vector becomes a row.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).atleast_2d().shape()?, &[1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atleast_2d(&self) -> Array {
+        match self.0.shape[..] {
+            [] => self.reshape([1, 1]),
+            [n] => self.reshape([1, n]),
+            _ => self.clone(),
+        }
+    }
+
+    /// The array with at least three axes: a vector gets one on either side, a matrix one at the end.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).atleast_3d().shape()?, &[1, 3, 1]);
+    /// assert_eq!(zeros([2, 3], DType::F32).atleast_3d().shape()?, &[2, 3, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atleast_3d(&self) -> Array {
+        match self.0.shape[..] {
+            [] => self.reshape([1, 1, 1]),
+            [n] => self.reshape([1, n, 1]),
+            [n, m] => self.reshape([n, m, 1]),
+            _ => self.clone(),
+        }
+    }
+
+    /// The array turned by `quarters` of a circle in the plane of two axes, from the first toward the
+    /// second.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]);
+    /// assert_eq!(x.rot90(1, [0, 1]).to_vec::<i32>()?, [1, 3, 0, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn rot90(&self, quarters: i64, axes: [i64; 2]) -> Array {
+        attempt(|| {
+            self.check()?;
+            let rank = self.0.shape.len();
+            let (a, b) = (axis_of("rot90", axes[0], rank)?, axis_of("rot90", axes[1], rank)?);
+            if a == b {
+                return Err(error(ErrorKind::Axis, "rot90", "the axes must differ", &[self]));
+            }
+            let swap = |x: &Array| x.swapaxes(a as i64, b as i64);
+            Ok(match quarters.rem_euclid(4) {
+                0 => self.clone(),
+                1 => swap(&self.flip(b)),
+                2 => self.flip([a, b]),
+                _ => swap(self).flip(b),
+            })
+        })
+    }
+
     /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
     #[track_caller]
     pub fn view(&self, dtype: DType) -> Array {
@@ -378,27 +469,6 @@ impl Array {
             return self.clone();
         }
         prim(Prim::Copy, [self.clone()], self.0.shape.clone(), self.0.dtype)
-    }
-
-    /// The diagonal `offset` of the last two axes, as a last axis.
-    #[track_caller]
-    pub fn diagonal(&self, offset: i64) -> Array {
-        attempt(|| {
-            self.check()?;
-            let &[.., n, m] = &self.0.shape[..] else {
-                return Err(error(ErrorKind::Shape, "diagonal", "needs two dimensions", &[self]));
-            };
-            let (row, column) = (offset.saturating_neg().max(0), offset.max(0));
-            let len = (n as i64 - row).min(m as i64 - column).max(0) as usize;
-            // Elements of the diagonal are m + 1 apart in the flattened matrix.
-            let flat = self.flatten(-2, -1);
-            if len == 0 {
-                return Ok(flat.slice_axis(-1, 0, 0));
-            }
-            let from = row * m as i64 + column;
-            let to = (from + len as i64 * (m as i64 + 1)).min((n * m) as i64);
-            Ok(flat.slice_step(-1, from, to, m as i64 + 1))
-        })
     }
 }
 
@@ -444,4 +514,29 @@ pub fn broadcast_arrays(arrays: &[Array]) -> Result<Vec<Array>> {
         })?;
     }
     Ok(arrays.iter().map(|a| a.broadcast_to(&shape)).collect())
+}
+
+/// The shape that arrays of these shapes broadcast to: axes are matched from the last, and those of
+/// length one, or missing, take the others' length.
+///
+/// ```
+/// use lazul_core::broadcast_shapes;
+/// assert_eq!(broadcast_shapes(&[&[2, 1], &[3]])?, [2, 3]);
+/// assert!(broadcast_shapes(&[&[2], &[3]]).is_err());
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If lengths of an axis differ and neither is one.
+#[track_caller]
+pub fn broadcast_shapes(shapes: &[&[usize]]) -> Result<Vec<usize>> {
+    let mut out = Shape::scalar();
+    for shape in shapes {
+        out = Shape::broadcast(&out, shape).ok_or_else(|| {
+            let all: Vec<String> = shapes.iter().map(|s| Shape::new(s).to_string()).collect();
+            let why = format!("shapes {} cannot be broadcast", all.join(", "));
+            Error::new(ErrorKind::Shape, "broadcast_shapes", why).at(call_site())
+        })?;
+    }
+    Ok(out.to_vec())
 }
