@@ -15,7 +15,10 @@
 //! vocabulary of `lazul-ir`.
 
 pub mod array;
+pub mod constants;
 pub mod control;
+pub mod device;
+pub mod dtypes;
 pub mod error;
 pub mod eval;
 pub mod ints;
@@ -24,7 +27,7 @@ mod node;
 pub mod operand;
 mod operators;
 pub mod ops;
-mod print;
+pub mod print;
 pub mod random;
 mod rules;
 mod scope;
@@ -45,14 +48,21 @@ pub use lazul_macros::Tree;
 pub use node::Array;
 pub use operand::IntoOperand;
 pub use ops::creation::{
-    arange, arange_step, eye, full, identity, linspace, meshgrid, ones, tri, zeros,
+    arange, arange_step, eye, full, identity, linspace, linspace_open, meshgrid, meshgrid_sparse,
+    ones, tri, zeros,
 };
+pub use ops::einsum::{EinsumPath, einsum, einsum_path};
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
-pub use ops::index::At;
+pub use ops::index::{At, Ellipsis, Index, IntoIndex, IntoIndices, NewAxis, Slice, Step};
+pub use ops::join::{Pad, concatenate, stack};
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
-pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
+pub use ops::search::Side;
+pub use ops::set::Unique;
+pub use ops::shape::{broadcast_arrays, broadcast_shapes};
+pub use ops::statistics::Interpolation;
+pub use ops::window::{bartlett, blackman, hamming, hanning};
 pub use scope::scope;
 pub use source::ByteSource;
 pub use transforms::{
@@ -68,10 +78,12 @@ pub fn threads() -> usize {
 /// What a program that uses arrays needs.
 pub mod prelude {
     pub use crate::{
-        Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
-        arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,
-        custom_function, eval, explain, eye, f16, fast, full, grad, hessian, identity, jacobian,
-        jvp, linspace, ones, quantization, random, scan, scan_with, scope, stack, tri,
-        value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        Array, Complex32, DType, Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad,
+        Quantized, Scan, Side, Slice, Step, Tolerance, Tree, arange, arange_step, async_eval, bf16,
+        broadcast_arrays, checkpoint, compile, compile_with_state, concatenate, cond,
+        custom_function, einsum, einsum_path, eval, explain, eye, f16, fast, full, grad, hessian,
+        identity, jacobian, jvp, linspace, linspace_open, meshgrid, meshgrid_sparse, ones,
+        quantization, random, scan, scan_with, scope, stack, tri, value_and_grad, vjp, vmap,
+        vmap_axes, where_, while_loop, zeros,
     };
 }

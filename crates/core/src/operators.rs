@@ -70,6 +70,12 @@ assign! {
     SubAssign sub_assign Subtract;
     MulAssign mul_assign Multiply;
     DivAssign div_assign Divide;
+    RemAssign rem_assign Remainder;
+    BitAndAssign bitand_assign BitwiseAnd;
+    BitOrAssign bitor_assign BitwiseOr;
+    BitXorAssign bitxor_assign BitwiseXor;
+    ShlAssign shl_assign LeftShift;
+    ShrAssign shr_assign RightShift;
 }
 
 impl Neg for Array {

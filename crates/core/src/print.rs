@@ -1,11 +1,68 @@
 //! Printing arrays the way MLX does: `array([1, 2, 3], dtype=float32)`.
 //!
-//! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`.
+//! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`. What holds
+//! where it does not ask is set by [`set_printoptions`] for the process, and by [`printoptions`] for a
+//! function on this thread.
 
 use crate::node::Array;
-use crate::ops::shape::concatenate;
+use crate::ops::join::concatenate;
 use lazul_ir::{DType, Element, bf16, f16};
+use std::cell::Cell;
 use std::fmt::{Debug, Display, Formatter, Result, Write};
+use std::sync::Mutex;
+
+/// How arrays are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrintOptions {
+    /// Decimals of floats; six significant digits for `None`.
+    pub precision: Option<usize>,
+}
+
+static OPTIONS: Mutex<PrintOptions> = Mutex::new(PrintOptions { precision: None });
+
+thread_local! {
+    static SCOPED: Cell<Option<PrintOptions>> = const { Cell::new(None) };
+}
+
+/// Sets how arrays are printed, for the whole process.
+///
+/// ```standalone_crate
+/// use lazul_core::print::{PrintOptions, get_printoptions, set_printoptions};
+/// use lazul_core::Array;
+/// set_printoptions(PrintOptions { precision: Some(1) });
+/// assert_eq!(Array::scalar(2.25f32).to_string(), "array(2.2, dtype=float32)");
+/// assert_eq!(get_printoptions().precision, Some(1));
+/// set_printoptions(PrintOptions::default());
+/// ```
+pub fn set_printoptions(options: PrintOptions) {
+    *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()) = options;
+}
+
+/// How arrays are printed now, on this thread.
+pub fn get_printoptions() -> PrintOptions {
+    SCOPED.get().unwrap_or_else(|| *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+/// Runs `f`, in which arrays are printed as `options` say; other threads are not concerned.
+///
+/// ```
+/// use lazul_core::Array;
+/// use lazul_core::print::{PrintOptions, printoptions};
+/// let x = Array::scalar(1.0f32 / 3.0);
+/// let short = printoptions(PrintOptions { precision: Some(2) }, || x.to_string());
+/// assert_eq!(short, "array(0.33, dtype=float32)");
+/// assert_eq!(x.to_string(), "array(0.333333, dtype=float32)");
+/// ```
+pub fn printoptions<R>(options: PrintOptions, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<PrintOptions>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SCOPED.set(self.0);
+        }
+    }
+    let _restore = Restore(SCOPED.replace(Some(options)));
+    f()
+}
 
 /// Axes longer than twice this show this many entries at each end.
 const EDGE: usize = 3;
@@ -16,7 +73,7 @@ impl Display for Array {
         if let Err(e) = self.eval() {
             return write!(f, "array(<{e}>)");
         }
-        let decimals = f.precision();
+        let decimals = f.precision().or(get_printoptions().precision);
         let float = |v: f64| match decimals {
             Some(n) if v.is_finite() => format!("{v:.n$}"),
             _ => general(v),

@@ -8,9 +8,9 @@ use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
-use crate::operand::IntoOperand;
-use crate::ops::elementwise::where_;
+use crate::operand::{IntoOperand, Operand};
 use crate::ops::scan::Scan;
+use crate::ops::search::Side;
 use crate::ops::{attempt, axis_of, error, prim};
 use lazul_ir::{DType, Prim, Shape};
 use std::sync::Mutex;
@@ -117,22 +117,79 @@ pub fn uniform(
 }
 
 /// Normal numbers of mean 0 and variance 1, of any float dtype or complex64 (whose two parts have half
-/// the variance each). Drawn in f32. Scale and shift them with ordinary operations.
+/// the variance each). Drawn in f32.
 ///
 /// The inverse error function of uniform numbers, by one fixed polynomial.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::normal([2, 3], DType::F32, Some(&random::key(0)));
+/// assert_eq!(x.shape()?, &[2, 3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn normal(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
+    attempt(|| scaled_normal(shape, dtype, None, key))
+}
+
+/// Normal numbers of mean `loc` and standard deviation `scale`, which broadcast to `shape`; see [`normal`].
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let key = random::key(0);
+/// let x = random::normal_with(10.0, 0.0, [2], DType::F32, Some(&key));
+/// assert_eq!(x.to_vec::<f32>()?, [10.0, 10.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn normal_with(
+    loc: impl IntoOperand,
+    scale: impl IntoOperand,
+    shape: impl IntoInts,
+    dtype: DType,
+    key: Option<&Array>,
+) -> Array {
+    let (loc, scale) = (loc.into_operand(), scale.into_operand());
     attempt(|| {
-        if dtype == DType::C64 {
-            let mut pairs = checked_shape("normal", shape)?;
-            let numbers = pairs.clone();
-            pairs.push(2);
-            let parts = symmetric(&pairs, key).erfinv();
-            return Ok(parts.view(DType::C64).reshape(&numbers));
-        }
-        float_only("normal", dtype)?;
-        Ok(symmetric(shape, key).erfinv().astype(dtype) * std::f64::consts::SQRT_2)
+        let shape = checked_shape("normal", shape)?;
+        let loc = parameter("normal", loc, dtype, &shape)?;
+        let scale = parameter("normal", scale, dtype, &shape)?;
+        Ok(scaled_normal(&shape, dtype, Some(scale), key)? + loc)
     })
+}
+
+/// Normal numbers of mean 0. The scale is multiplied in one step with the square root of two.
+#[track_caller]
+fn scaled_normal(
+    shape: impl IntoInts,
+    dtype: DType,
+    scale: Option<Array>,
+    key: Option<&Array>,
+) -> Result<Array> {
+    let shape = checked_shape("normal", shape)?;
+    if dtype == DType::C64 {
+        let mut pairs = shape.clone();
+        pairs.push(2);
+        let parts = symmetric(&pairs, key).erfinv();
+        let numbers = parts.view(DType::C64).reshape(&shape);
+        return Ok(scale.map_or(numbers.clone(), |scale| numbers * scale));
+    }
+    float_only("normal", dtype)?;
+    let numbers = symmetric(&shape, key).erfinv().astype(dtype);
+    let root = std::f64::consts::SQRT_2;
+    Ok(match scale {
+        Some(scale) => numbers * (scale * root),
+        None => numbers * root,
+    })
+}
+
+/// A parameter of a distribution in its dtype, which broadcasts to the shape of what is drawn.
+#[track_caller]
+fn parameter(op: &'static str, value: Operand, dtype: DType, shape: &Shape) -> Result<Array> {
+    let value = value.into_array_beside(op, dtype).astype(dtype);
+    let value = value.broadcast_to(shape);
+    value.check()?;
+    Ok(value)
 }
 
 /// Numbers of a continuous distribution are floats.
@@ -200,20 +257,57 @@ pub fn laplace(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array
     })
 }
 
-/// Normal numbers limited to `lower ..= upper`, by inversion, of any float dtype, drawn in f32.
+/// Laplace numbers of mean `loc` and scale `scale`, which broadcast to `shape`; see [`laplace`].
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::laplace_with(3.0, 0.0, [2], DType::F32, Some(&random::key(0)));
+/// assert_eq!(x.to_vec::<f32>()?, [3.0, 3.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
-pub fn truncated_normal(
-    lower: f32,
-    upper: f32,
+pub fn laplace_with(
+    loc: impl IntoOperand,
+    scale: impl IntoOperand,
     shape: impl IntoInts,
     dtype: DType,
     key: Option<&Array>,
 ) -> Array {
+    let (loc, scale) = (loc.into_operand(), scale.into_operand());
+    attempt(|| {
+        let shape = checked_shape("laplace", shape)?;
+        let loc = parameter("laplace", loc, dtype, &shape)?;
+        let scale = parameter("laplace", scale, dtype, &shape)?;
+        Ok(laplace(&shape, dtype, key) * scale + loc)
+    })
+}
+
+/// Normal numbers limited to `lower ..= upper`, which broadcast to `shape`, by inversion, of any float
+/// dtype, drawn in f32.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::truncated_normal(0.0, 1.0, [100], DType::F32, Some(&random::key(0)));
+/// assert!(x.to_vec::<f32>()?.iter().all(|v| (0.0..=1.0).contains(v)));
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn truncated_normal(
+    lower: impl IntoOperand,
+    upper: impl IntoOperand,
+    shape: impl IntoInts,
+    dtype: DType,
+    key: Option<&Array>,
+) -> Array {
+    let (lower, upper) = (lower.into_operand(), upper.into_operand());
     attempt(|| {
         float_only("truncated_normal", dtype)?;
+        let shape = checked_shape("truncated_normal", shape)?;
+        let lower = parameter("truncated_normal", lower, DType::F32, &shape)?;
+        let upper = parameter("truncated_normal", upper, DType::F32, &shape)?;
         let root = std::f32::consts::SQRT_2;
-        let edge = |x: f32| (Array::scalar(x) / root).erf();
-        let u = uniform(edge(lower), edge(upper), shape, DType::F32, key);
+        let edge = |x: &Array| (x / root).erf();
+        let u = uniform(edge(&lower), edge(&upper), &shape, DType::F32, key);
         Ok((u.erfinv() * root).minimum(upper).maximum(lower).astype(dtype))
     })
 }
@@ -224,27 +318,39 @@ pub fn permutation(n: usize, key: Option<&Array>) -> Array {
     bits([n], DType::U32, key).argsort(0)
 }
 
+/// The slices along an axis in random order.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = arange(5, DType::I32);
+/// let shuffled = random::permutation_of(&x, 0, Some(&random::key(0)));
+/// assert_eq!(shuffled.to_vec::<i32>()?, [1, 2, 0, 4, 3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn permutation_of(x: &Array, axis: i64, key: Option<&Array>) -> Array {
+    attempt(|| Ok(x.take(permutation(x.dim(axis)?, key), axis)))
+}
+
 /// Draws indices (u32) from distributions given as unnormalised log-probabilities along `axis`; `num`
 /// of them for each distribution as a last axis, or one without an axis for `None`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let draws = random::categorical(&zeros(4, DType::F32), -1, Some(4), Some(&random::key(0)));
+/// assert_eq!(draws.to_vec::<u32>()?, [3, 0, 2, 1]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 ///
 /// # Errors (as a failed array)
 /// For an empty axis.
 #[track_caller]
 pub fn categorical(logits: &Array, axis: i64, num: Option<usize>, key: Option<&Array>) -> Array {
     attempt(|| {
-        logits.check()?;
-        let rank = logits.0.shape.len();
-        let axis = axis_of("categorical", axis, rank)?;
-        let n = logits.0.shape[axis];
-        if n == 0 {
-            let why = "there is nothing to choose from";
-            return Err(error(ErrorKind::Shape, "categorical", why, &[logits]));
-        }
-        let logits = logits.astype(DType::F32);
-        let mut rest: Shape = logits.0.shape.clone();
-        rest.remove(axis);
-        let mut shape = rest.clone();
+        let Choice { logits, axis, rest } = Choice::new(logits, axis)?;
+        let mut shape = rest;
         num.iter().for_each(|&n| shape.push(n));
+        let n = logits.0.shape[axis];
         if logits.0.shape.size() == n && !shape.is_empty() {
             return by_inversion(&logits.reshape([n]), &shape, key);
         }
@@ -263,14 +369,77 @@ pub fn categorical(logits: &Array, axis: i64, num: Option<usize>, key: Option<&A
     })
 }
 
+/// Draws indices (u32) in an array of `shape`, to which the distributions' own shape (that of the logits
+/// without `axis`) broadcasts; see [`categorical`].
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let logits = zeros([2, 3], DType::F32);
+/// let draws = random::categorical_shaped(&logits, -1, [4, 2], Some(&random::key(0)));
+/// assert_eq!(draws.shape()?, &[4, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors (as a failed array)
+/// For an empty axis, and where the distributions do not broadcast to `shape`.
+#[track_caller]
+pub fn categorical_shaped(
+    logits: &Array,
+    axis: i64,
+    shape: impl IntoInts,
+    key: Option<&Array>,
+) -> Array {
+    attempt(|| {
+        let shape = checked_shape("categorical", shape)?;
+        let Choice { logits, axis, rest } = Choice::new(logits, axis)?;
+        if Shape::broadcast(&rest, &shape).as_ref() != Some(&shape) {
+            let why = format!("distributions of shape {rest} do not broadcast to {shape}");
+            return Err(error(ErrorKind::Shape, "categorical", why, &[&logits]));
+        }
+        let n = logits.0.shape[axis];
+        if logits.0.shape.size() == n && !shape.is_empty() {
+            return by_inversion(&logits.reshape([n]), &shape, key);
+        }
+        // The axis lies where it does among the logits' axes, counted from the last.
+        let axis = axis + shape.len() - rest.len();
+        let mut noisy = shape;
+        noisy.insert(axis, n);
+        Ok((logits + gumbel(&noisy, DType::F32, key)).argmax(axis as i64))
+    })
+}
+
+/// What is drawn from.
+struct Choice {
+    /// In f32.
+    logits: Array,
+    /// Along which the choices lie; not empty.
+    axis: usize,
+    /// The shape of the logits without that axis.
+    rest: Shape,
+}
+
+impl Choice {
+    #[track_caller]
+    fn new(logits: &Array, axis: i64) -> Result<Choice> {
+        logits.check()?;
+        let axis = axis_of("categorical", axis, logits.0.shape.len())?;
+        if logits.0.shape[axis] == 0 {
+            let why = "there is nothing to choose from";
+            return Err(error(ErrorKind::Shape, "categorical", why, &[logits]));
+        }
+        let mut rest = logits.0.shape.clone();
+        rest.remove(axis);
+        Ok(Choice { logits: logits.astype(DType::F32), axis, rest })
+    }
+}
+
 /// Draws from one distribution: where a uniform number falls among the running sums.
+#[track_caller]
 fn by_inversion(logits: &Array, shape: &Shape, key: Option<&Array>) -> Result<Array> {
     let n = logits.dim(0)?;
     let weights = (logits - logits.max(..)).exp();
     let sums = weights.cumsum(0, Scan::default());
     let total = sums.slice_axis(0, n as i64 - 1, None);
     let u = uniform(0.0, 1.0, shape, DType::F32, key) * total;
-    let below = sums.less_equal(u.expand_dims(-1)).astype(DType::U32).sum(-1);
-    let last = n as u32 - 1;
-    Ok(where_(below.greater(last), last, &below))
+    Ok(sums.searchsorted(u, Side::Right).minimum(n as u32 - 1))
 }

@@ -9,7 +9,7 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, shape, sort,
+    elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, search, shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -90,6 +90,8 @@ pub(crate) fn vjp(
     Ok(match prim {
         Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
         Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
+        // Places do not change as values do.
+        Prim::SearchSorted { .. } => none(2),
         Prim::Unary(op) => elementwise::rules::unary_vjp(*op, call, c),
         Prim::Binary(op) => elementwise::rules::binary_vjp(*op, call, c, wanted),
         Prim::Select => elementwise::rules::select_vjp(call, c, wanted),
@@ -123,7 +125,7 @@ pub(crate) fn vjp(
 pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> Result<Slots> {
     Ok(match prim {
         Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(1),
-        Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
+        Prim::ArgReduce { .. } | Prim::ArgSort { .. } | Prim::SearchSorted { .. } => none(1),
         Prim::Unary(op) => elementwise::rules::unary_jvp(*op, call, tangents),
         Prim::Binary(op) => elementwise::rules::binary_jvp(*op, call, tangents),
         Prim::Select => elementwise::rules::select_jvp(call, tangents),
@@ -182,6 +184,9 @@ pub(crate) fn vmap(
         }
         Prim::Sort { axis } => again(Prim::Sort { axis: axis + 1 }, all(), size, &outputs[0]),
         Prim::ArgSort { axis } => again(Prim::ArgSort { axis: axis + 1 }, all(), size, &outputs[0]),
+        Prim::SearchSorted { right } => {
+            search::rules::vmap(*right, inputs, batched, size, &outputs[0])
+        }
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }

@@ -74,6 +74,7 @@ impl Backend for CpuBackend {
             }
             Prim::Sort { axis } => sort::sort(*axis as usize, job),
             Prim::ArgSort { axis } => sort::argsort(*axis as usize, job),
+            Prim::SearchSorted { right } => sort::searchsorted(*right, job),
             Prim::Matmul => matmul::matmul(job),
             Prim::Gather { axes } => return index::gather(axes, job),
             Prim::GatherAxis { axis } => return index::gather_axis(*axis as usize, job),

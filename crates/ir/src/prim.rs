@@ -69,6 +69,14 @@ pub enum ViewOp {
         /// Distance between indices along each axis.
         steps: Box<[i64]>,
     },
+    /// The elements at `offset + index · strides` of the operand's elements in row-major order; all lie
+    /// inside, unless the output is empty.
+    Strided {
+        /// Distance between neighbours along each axis of the output.
+        strides: Box<[i64]>,
+        /// Place of the output's first element.
+        offset: usize,
+    },
     /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
     Bitcast,
 }
@@ -333,6 +341,13 @@ pub enum Prim {
         /// Axis sorted along.
         axis: u8,
     },
+    /// `sorted (b, n), values (b, m)` of one dtype → u32 `(b, m)`: how many elements of the row are less
+    /// than the value (or equal to it as well, if `right`). Rows ascend as [`Prim::Sort`] leaves them;
+    /// `n` is below 2^32.
+    SearchSorted {
+        /// Whether equal elements count.
+        right: bool,
+    },
     /// `a (…, m, k), b (…, k, n)` of one dtype and equal batch shape → `(…, m, n)` in that dtype.
     /// f16 and bf16 accumulate in f32; integers wrap.
     Matmul,
@@ -416,6 +431,7 @@ impl Prim {
             Prim::View(ViewOp::Transpose(_)) => "transpose",
             Prim::View(ViewOp::Broadcast) => "broadcast_to",
             Prim::View(ViewOp::Slice { .. }) => "slice",
+            Prim::View(ViewOp::Strided { .. }) => "as_strided",
             Prim::View(ViewOp::Bitcast) => "view",
             Prim::Copy => "contiguous",
             Prim::Reduce { op, .. } => op.name(),
@@ -424,6 +440,7 @@ impl Prim {
             Prim::Scan { op, .. } => op.name(),
             Prim::Sort { .. } => "sort",
             Prim::ArgSort { .. } => "argsort",
+            Prim::SearchSorted { .. } => "searchsorted",
             Prim::Matmul => "matmul",
             Prim::Gather { .. } => "take",
             Prim::GatherAxis { .. } => "take_along_axis",

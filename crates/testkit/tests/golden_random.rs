@@ -6,14 +6,7 @@ use lazul_testkit::{Case, Golden, Report, Rule, array_of, compare};
 use serde_json::Value;
 
 /// Draws that the core does not offer.
-const NOT_YET: &[(&str, &str)] = &[
-    ("multivariate_normal", "needs a matrix decomposition"),
-    ("truncated_normal-215", "bounds that are arrays"),
-    ("categorical-224", "a shape in front of that of the distributions"),
-    ("categorical-225", "a shape in front of that of the distributions"),
-    ("categorical-232", "a shape in front of that of the distributions"),
-    ("categorical-233", "a shape in front of that of the distributions"),
-];
+const NOT_YET: &[(&str, &str)] = &[("multivariate_normal", "needs a matrix decomposition")];
 
 /// A number or an array of them, broadcasting, as the file has parameters of distributions.
 fn parameter(value: &Value, dtype: DType) -> Array {
@@ -31,12 +24,6 @@ fn parameter(value: &Value, dtype: DType) -> Array {
         }
         one => array_of(&Value::Array(vec![one.clone()]), &[], dtype),
     }
-}
-
-/// `x * scale + loc` as far as they are given.
-fn moved(x: Array, args: &Case) -> Array {
-    let x = args.get("scale").as_f64().map_or(x.clone(), |scale| x * scale);
-    args.get("loc").as_f64().map_or(x.clone(), |loc| x + loc)
 }
 
 /// What the core draws for a case; `None` if it does not offer that.
@@ -75,29 +62,35 @@ fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
         "bernoulli" => random::bernoulli(given("p", DType::F32), shape, key),
         "permutation" => random::permutation(args.float("n") as usize, key),
         "permutation_of" => {
-            let (x, axis) = (given("x", dtype), args.float("axis") as i64);
-            let order = random::permutation(x.dim(axis).ok()?, key);
-            x.take(&order, axis)
+            random::permutation_of(&given("x", dtype), args.float("axis") as i64, key)
         }
-        "normal" => moved(random::normal(shape, dtype, key), &args),
-        "laplace" => moved(random::laplace(shape, dtype, key), &args),
+        "normal" | "laplace" => {
+            let plain = args.get("loc").is_null() && args.get("scale").is_null();
+            let (loc, scale) = (args.float("loc"), args.get("scale").as_f64().unwrap_or(1.0));
+            match (case.str("fn"), plain) {
+                ("normal", true) => random::normal(shape, dtype, key),
+                ("normal", false) => random::normal_with(loc, scale, shape, dtype, key),
+                (_, true) => random::laplace(shape, dtype, key),
+                (_, false) => random::laplace_with(loc, scale, shape, dtype, key),
+            }
+        }
         "gumbel" => random::gumbel(shape, dtype, key),
         "erfinv" => {
             let low = -1.0 + 2f64.powi(-24);
             random::uniform(low, 1.0, shape, DType::F32, key).erfinv()
         }
-        "truncated_normal" if args.get("lower").is_array() => return None,
         "truncated_normal" => {
-            let (lower, upper) = (args.float("lower") as f32, args.float("upper") as f32);
+            let (lower, upper) = (given("lower", DType::F32), given("upper", DType::F32));
             random::truncated_normal(lower, upper, shape, dtype, key)
         }
         "categorical" => {
             let logits = array_of(args.get("logits"), &args.ints("logits_shape"), DType::F32);
             let num = args.get("num_samples").as_u64().map(|n| n as usize);
-            if !args.get("shape").is_null() {
-                return None;
+            let axis = args.float("axis") as i64;
+            match args.get("shape").is_null() {
+                true => random::categorical(&logits, axis, num, key),
+                false => random::categorical_shaped(&logits, axis, args.ints("shape"), key),
             }
-            random::categorical(&logits, args.float("axis") as i64, num, key)
         }
         "implicit" => {
             random::seed(args.str("seed").parse().expect("a seed"));

@@ -448,6 +448,19 @@ fn view_of(
             Some(l) => Ok(with(l)),
             None => Ok(Data::contiguous(copy(data, from, from_dtype)?, shape)),
         },
+        ViewOp::Strided { strides, offset } => match (&data.storage, shape.size()) {
+            // Every element is the one that is there.
+            (Storage::Inline(value), 1..) => Ok(Data::constant(*value, shape.len())),
+            _ => match layout().strided(strides, *offset, shape) {
+                Some(l) => Ok(with(l)),
+                None => {
+                    let copied = Data::contiguous(copy(data, from, from_dtype)?, from);
+                    let (strides, offset) =
+                        (strides.iter().map(|&s| s as isize).collect(), *offset);
+                    Ok(Data { strides, offset, ..copied })
+                }
+            },
+        },
         ViewOp::Bitcast => {
             let (a, b) = (from_dtype.size(), dtype.size());
             let buffered = matches!(data.storage, Storage::Buffer(_));

@@ -155,6 +155,22 @@ pub fn linspace(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
     ((t.negative() + 1.0) * start + t * stop).astype(dtype)
 }
 
+/// `num` values from `start` to below `stop`, evenly spaced.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(linspace_open(0.0, 1.0, 4, DType::F32).to_vec::<f32>()?, [0.0, 0.25, 0.5, 0.75]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn linspace_open(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
+    if num == 0 {
+        return filled("linspace", [num], Scalar::zero(dtype));
+    }
+    let t = arange(num, DType::F64) / num as f64;
+    ((t.negative() + 1.0) * start + t * stop).astype(dtype)
+}
+
 /// An `n × m` matrix with ones on diagonal `k` (0 is the main one, positive ones lie above).
 ///
 /// ```
@@ -214,8 +230,38 @@ impl Array {
 
 /// Coordinate arrays of a grid over one-dimensional arrays: the first axis of the results follows
 /// the second array (`xy` indexing), or the first (`ij`).
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (x, y) = (arange(2, DType::I32), arange(3, DType::I32));
+/// let grid = meshgrid(&[x, y], false)?;
+/// assert_eq!(grid[0].shape()?, &[3, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If an array failed or is not a vector, or the grid would have too many elements.
 #[track_caller]
 pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
+    let sparse = meshgrid_sparse(arrays, ij)?;
+    crate::ops::shape::broadcast_arrays(&sparse)
+}
+
+/// The arrays of [`meshgrid`] before they are broadcast to the grid: each has length one along the axes
+/// of the others.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (x, y) = (arange(2, DType::I32), arange(3, DType::I32));
+/// let grid = meshgrid_sparse(&[x, y], false)?;
+/// assert_eq!((grid[0].shape()?, grid[1].shape()?), (&[1, 2][..], &[3, 1][..]));
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If an array failed or is not a vector.
+#[track_caller]
+pub fn meshgrid_sparse(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
     let mut lengths = Vec::with_capacity(arrays.len());
     for a in arrays {
         let [n] = a.dims()?;
@@ -226,7 +272,6 @@ pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
     if swap {
         order.swap(0, 1);
     }
-    let shape: Vec<usize> = order.iter().map(|&i| lengths[i]).collect();
     Ok(arrays
         .iter()
         .enumerate()
@@ -234,7 +279,7 @@ pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
             let axis = order.iter().position(|&o| o == i).unwrap_or(i);
             let mut dims = vec![1usize; arrays.len()];
             dims[axis] = lengths[i];
-            a.reshape(dims).broadcast_to(&shape)
+            a.reshape(dims)
         })
         .collect())
 }

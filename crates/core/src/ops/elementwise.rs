@@ -265,6 +265,12 @@ impl Array {
         self * (std::f64::consts::PI / 180.0)
     }
 
+    /// The elements as they are.
+    #[track_caller]
+    pub fn positive(&self) -> Array {
+        self.clone()
+    }
+
     /// `(floor_divide, remainder)`.
     #[track_caller]
     pub fn divmod(&self, other: impl IntoOperand) -> (Array, Array) {

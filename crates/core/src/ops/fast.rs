@@ -12,8 +12,8 @@ use crate::ints::IntoAxes;
 use crate::node::Array;
 use crate::ops::creation::{arange, arange_step};
 use crate::ops::elementwise::where_;
+use crate::ops::join::concatenate;
 pub(crate) use crate::ops::reduce::wide;
-use crate::ops::shape::concatenate;
 use lazul_ir::{DType, Prim, Shape, dtype::Kind};
 
 pub use lazul_ir::{F32Bits, FastOp};

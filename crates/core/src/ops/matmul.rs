@@ -87,6 +87,87 @@ impl Array {
         self.tensordot(other, &[-1], &[-1])
     }
 
+    /// Sum of products along an axis of two arrays that broadcast to one shape beside it; the axis goes
+    /// away, and complex numbers on the left are conjugated.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::F32).reshape([2, 3]);
+    /// assert_eq!(x.vecdot(&x, -1).to_vec::<f32>()?, [5.0, 50.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn vecdot(&self, other: &Array, axis: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            other.check()?;
+            let (a, b) = (
+                axis_of("vecdot", axis, self.0.shape.len())?,
+                axis_of("vecdot", axis, other.0.shape.len())?,
+            );
+            if self.0.shape[a] != other.0.shape[b] {
+                let why = "the axis has two lengths";
+                return Err(error(ErrorKind::Shape, "vecdot", why, &[self, other]));
+            }
+            // (…, k) · (…, k) as (…, 1, k) (…, k, 1).
+            let left = self.conj().moveaxis(a as i64, -1).expand_dims(-2);
+            let right = other.moveaxis(b as i64, -1).expand_dims(-1);
+            let out = left.matmul(&right);
+            Ok(out.squeeze([-2, -1]))
+        })
+    }
+
+    /// The Kronecker product: every element of this array times the whole of the other, block by block.
+    /// Missing leading axes have length one.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (a, b) = (Array::from_slice(&[1, 2], [2]), Array::from_slice(&[1, 10], [2]));
+    /// assert_eq!(a.kron(&b).to_vec::<i32>()?, [1, 10, 2, 20]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn kron(&self, other: &Array) -> Array {
+        attempt(|| {
+            self.check()?;
+            other.check()?;
+            let rank = self.0.shape.len().max(other.0.shape.len());
+            let padded = |x: &Array| {
+                let missing = rank - x.0.shape.len();
+                std::iter::repeat_n(1, missing).chain(x.0.shape.iter().copied()).collect::<Shape>()
+            };
+            let (a, b) = (padded(self), padded(other));
+            let left: Vec<usize> = a.iter().flat_map(|&d| [d, 1]).collect();
+            let right: Vec<usize> = b.iter().flat_map(|&d| [1, d]).collect();
+            let shape: Vec<usize> =
+                a.iter().zip(b.iter()).map(|(&a, &b)| a.saturating_mul(b)).collect();
+            Ok(self.reshape(left).multiply(other.reshape(right)).reshape(shape))
+        })
+    }
+
+    /// [`Array::tensordot`] of the last `count` axes of this array with the first `count` of the other.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = ones([2, 3, 4], DType::F32);
+    /// assert_eq!(x.tensordot_count(&ones([3, 4, 5], DType::F32), 2).shape()?, &[2, 5]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn tensordot_count(&self, other: &Array, count: usize) -> Array {
+        attempt(|| {
+            self.check()?;
+            other.check()?;
+            if count > self.0.shape.len().min(other.0.shape.len()) {
+                let why = format!("there are not {count} axes in both");
+                return Err(error(ErrorKind::Shape, "tensordot", why, &[self, other]));
+            }
+            let n = count as i64;
+            let (left, right): (Vec<i64>, Vec<i64>) = ((-n..0).collect(), (0..n).collect());
+            Ok(self.tensordot(other, &left, &right))
+        })
+    }
+
     /// Sum of products over pairs of axes: the remaining axes of both, in order.
     #[track_caller]
     pub fn tensordot(&self, other: &Array, axes: &[i64], other_axes: &[i64]) -> Array {

@@ -4,15 +4,23 @@
 //! computed. A wrong argument makes a failed array that says so.
 
 pub mod creation;
+pub mod diagonal;
+pub mod einsum;
 pub mod elementwise;
 pub mod fast;
 pub mod index;
+pub mod join;
 pub mod matmul;
 pub mod quantized;
 pub mod reduce;
 pub mod scan;
+pub mod search;
+pub mod set;
 pub mod shape;
 pub mod sort;
+pub mod statistics;
+pub mod strided;
+pub mod window;
 
 use crate::array::check_shape;
 use crate::error::{Error, ErrorKind, Result};

@@ -39,13 +39,20 @@ impl Array {
         })
     }
 
-    /// The `k` largest elements along an axis, in ascending order.
+    /// The `k` largest elements along an axis, in ascending order; NaN counts as the largest.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3.0f32, 1.0, 2.0], [3]);
+    /// assert_eq!(x.topk(2, -1).to_vec::<f32>()?, [2.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn topk(&self, k: usize, axis: i64) -> Array {
         attempt(|| {
             let n = self.dim(axis)?;
-            if k == 0 || k > n {
-                let why = format!("k = {k} is not in 1..={n}");
+            if k > n {
+                let why = format!("k = {k} is more than the {n} there are");
                 return Err(error(ErrorKind::Value, "topk", why, &[self]));
             }
             Ok(self.sort(axis).slice_axis(axis, (n - k) as i64, None))
