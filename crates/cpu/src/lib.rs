@@ -9,6 +9,7 @@ pub mod alloc;
 mod arange;
 mod attention;
 mod concatenate;
+mod conv;
 mod convert;
 mod copy;
 mod elementwise;
@@ -71,6 +72,7 @@ impl Backend for CpuBackend {
             Prim::Sort { axis } => sort::sort(*axis as usize, job),
             Prim::ArgSort { axis } => sort::argsort(*axis as usize, job),
             Prim::Matmul => matmul::matmul(job),
+            Prim::Conv(op) => return conv::conv(op, job),
             Prim::Gather { axes } => return index::gather(axes, job),
             Prim::GatherAxis { axis } => return index::gather_axis(*axis as usize, job),
             Prim::Scatter { op, axes } => return index::scatter(*op, axes, job),
