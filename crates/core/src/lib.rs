@@ -47,6 +47,10 @@ pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
 pub use lazul_macros::Tree;
 pub use node::Array;
 pub use operand::IntoOperand;
+pub use ops::conv::{
+    Conv, ConvGeneral, ConvTranspose, ConvolveMode, PerAxis, conv_general, conv_transpose1d,
+    conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,
+};
 pub use ops::creation::{
     arange, arange_step, eye, full, identity, linspace, linspace_open, meshgrid, meshgrid_sparse,
     ones, tri, zeros,
@@ -78,12 +82,13 @@ pub fn threads() -> usize {
 /// What a program that uses arrays needs.
 pub mod prelude {
     pub use crate::{
-        Array, Complex32, DType, Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad,
-        Quantized, Scan, Side, Slice, Step, Tolerance, Tree, arange, arange_step, async_eval, bf16,
-        broadcast_arrays, checkpoint, compile, compile_with_state, concatenate, cond,
-        custom_function, einsum, einsum_path, eval, explain, eye, f16, fast, full, grad, hessian,
-        identity, jacobian, jvp, linspace, linspace_open, meshgrid, meshgrid_sparse, ones,
-        quantization, random, scan, scan_with, scope, stack, tri, value_and_grad, vjp, vmap,
-        vmap_axes, where_, while_loop, zeros,
+        Array, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType, Ellipsis, Fixed,
+        Index, Interpolation, Loop, NewAxis, Pad, Quantized, Scan, Side, Slice, Step, Tolerance,
+        Tree, arange, arange_step, async_eval, bf16, broadcast_arrays, checkpoint, compile,
+        compile_with_state, concatenate, cond, conv_general, conv_transpose1d, conv_transpose2d,
+        conv_transpose3d, conv1d, conv2d, conv3d, convolve, custom_function, einsum, einsum_path,
+        eval, explain, eye, f16, fast, full, grad, hessian, identity, jacobian, jvp, linspace,
+        linspace_open, meshgrid, meshgrid_sparse, ones, quantization, random, scan, scan_with,
+        scope, stack, tri, value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
     };
 }

@@ -9,7 +9,8 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, search, shape, sort,
+    conv, elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, search, shape,
+    sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -108,6 +109,7 @@ pub(crate) fn vjp(
         )?,
         Prim::Sort { axis } => sort::rules::vjp(*axis, call, c),
         Prim::Matmul => matmul::rules::vjp(call, c, wanted),
+        Prim::Conv(op) => conv::rules::vjp(op, call, c, wanted)?,
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }
@@ -139,6 +141,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         }
         Prim::Sort { axis } => sort::rules::jvp(*axis, call, tangents),
         Prim::Matmul => matmul::rules::jvp(call, tangents),
+        Prim::Conv(op) => conv::rules::jvp(op, call, tangents)?,
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }
@@ -171,6 +174,7 @@ pub(crate) fn vmap(
         | Prim::Cast
         | Prim::Copy
         | Prim::Matmul => again(prim.clone(), all(), size, &outputs[0]),
+        Prim::Conv(op) => conv::rules::vmap(op, inputs, batched, size, &outputs[0])?,
         Prim::View(view) => shape::rules::vmap(view, &inputs[0], size, &outputs[0]),
         Prim::Reduce { op, axes } => {
             again(Prim::Reduce { op: *op, axes: shifted(axes) }, all(), size, &outputs[0])

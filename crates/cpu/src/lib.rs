@@ -9,6 +9,7 @@ pub mod alloc;
 mod arange;
 mod attention;
 mod concatenate;
+mod conv;
 mod convert;
 mod copy;
 mod elementwise;
@@ -76,6 +77,7 @@ impl Backend for CpuBackend {
             Prim::ArgSort { axis } => sort::argsort(*axis as usize, job),
             Prim::SearchSorted { right } => sort::searchsorted(*right, job),
             Prim::Matmul => matmul::matmul(job),
+            Prim::Conv(op) => return conv::conv(op, job),
             Prim::Gather { axes } => return index::gather(axes, job),
             Prim::GatherAxis { axis } => return index::gather_axis(*axis as usize, job),
             Prim::Scatter { op, axes } => return index::scatter(*op, axes, job),

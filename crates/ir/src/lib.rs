@@ -7,11 +7,12 @@
 //! crate and nothing above it, and the graph (`lazul-core`) reaches backends only through
 //! `dyn Backend`.
 //!
-//! Reading order: [`dtype`], [`shape`], [`layout`], [`elementwise`], [`prim`], [`tape`], [`job`],
-//! [`backend`].
+//! Reading order: [`dtype`], [`shape`], [`layout`], [`elementwise`], [`conv`], [`prim`], [`tape`],
+//! [`job`], [`backend`].
 
 pub mod backend;
 pub mod buffer;
+pub mod conv;
 pub mod dtype;
 pub mod elementwise;
 pub mod error;
@@ -24,6 +25,7 @@ pub mod tape;
 
 pub use backend::{Backend, MemoryStats};
 pub use buffer::{BlockSource, Buffer};
+pub use conv::{ConvAxis, ConvOp};
 pub use dtype::{DType, Element, Kind};
 pub use elementwise::{BinaryOp, Expr, Slope, UnaryOp};
 pub use error::{ErrorKind, OpError};

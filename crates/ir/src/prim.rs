@@ -4,7 +4,7 @@
 //! promoted before a primitive is made: a backend may rely on what is said here. Where a variant
 //! does not say otherwise, operands may have any strides and the output is row-major.
 
-use crate::{BinaryOp, Scalar, UnaryOp};
+use crate::{BinaryOp, ConvOp, Scalar, UnaryOp};
 use smallvec::SmallVec;
 
 /// An `f32` attribute that compares and hashes by its bits.
@@ -351,6 +351,13 @@ pub enum Prim {
     /// `a (…, m, k), b (…, k, n)` of one dtype and equal batch shape → `(…, m, n)` in that dtype.
     /// f16 and bf16 accumulate in f32; integers wrap.
     Matmul,
+    /// `x (n, spatial…, c_in), w (c_out, kernel…, c_in / groups)` of one dtype → `(n, windows…, c_out)`
+    /// in that dtype: for every window of [`ConvOp`] the sum over its taps, and the channels of its
+    /// group, of `x * w`, where what lies outside of `x` or between its dilated elements counts as
+    /// zero. No kernel axis is empty; `groups` divides `c_in` and `c_out`; the numbers of windows are
+    /// those of [`ConvAxis::output`](crate::ConvAxis::output). f16 and bf16 accumulate in f32;
+    /// integers wrap.
+    Conv(Box<ConvOp>),
     /// `src, index…` (any integer dtype, one shape `I`, one index array per entry of `axes`) →
     /// shape `I ++ (src's other dimensions)`. Negative indices count from the end; an index out of
     /// bounds is an error.
@@ -442,6 +449,7 @@ impl Prim {
             Prim::ArgSort { .. } => "argsort",
             Prim::SearchSorted { .. } => "searchsorted",
             Prim::Matmul => "matmul",
+            Prim::Conv(_) => "conv",
             Prim::Gather { .. } => "take",
             Prim::GatherAxis { .. } => "take_along_axis",
             Prim::Scatter { .. } => "scatter",

@@ -3,6 +3,7 @@
 //! An operation checks its arguments, promotes dtypes, broadcasts, and makes a node; nothing is
 //! computed. A wrong argument makes a failed array that says so.
 
+pub mod conv;
 pub mod creation;
 pub mod diagonal;
 pub mod einsum;
