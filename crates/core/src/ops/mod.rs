@@ -6,6 +6,7 @@
 pub mod creation;
 pub mod elementwise;
 pub mod fast;
+pub mod fft;
 pub mod index;
 pub mod matmul;
 pub mod quantized;
