@@ -9,8 +9,8 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    conv, elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, search, shape,
-    sort,
+    conv, elementwise, fast, fft, index, matmul, prim as node, quantized, reduce, scan, search,
+    shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -118,6 +118,7 @@ pub(crate) fn vjp(
         | Prim::DynamicSlice { .. }
         | Prim::DynamicSliceUpdate { .. } => index::rules::vjp(prim, call, c, wanted)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_vjp(*axis, call, c),
+        Prim::Fft { kind, axis, scale } => fft::rules::vjp(*kind, *axis, *scale, call, c),
         Prim::Quantized(op) => quantized::rules::vjp(op, call, cotangents, wanted)?,
         Prim::Fast(op) => fast::rules::vjp(op, call, c, wanted)?,
     })
@@ -150,6 +151,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         | Prim::DynamicSlice { .. }
         | Prim::DynamicSliceUpdate { .. } => index::rules::jvp(prim, call, tangents)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_jvp(*axis, call, tangents),
+        Prim::Fft { kind, axis, scale } => fft::rules::jvp(*kind, *axis, *scale, call, tangents),
         Prim::Quantized(op) => quantized::rules::jvp(op, call, tangents)?,
         Prim::Fast(op) => fast::rules::jvp(op, call, tangents)?,
     })
@@ -202,6 +204,10 @@ pub(crate) fn vmap(
         }
         Prim::Concatenate { axis } => {
             again(Prim::Concatenate { axis: axis + 1 }, all(), size, &outputs[0])
+        }
+        Prim::Fft { kind, axis, scale } => {
+            let (kind, axis, scale) = (*kind, axis + 1, *scale);
+            again(Prim::Fft { kind, axis, scale }, all(), size, &outputs[0])
         }
         // A batch of keys is what the primitive takes.
         Prim::RandomBits => again(Prim::RandomBits, all(), size, &outputs[0]),

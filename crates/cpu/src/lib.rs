@@ -13,6 +13,7 @@ mod conv;
 mod convert;
 mod copy;
 mod elementwise;
+mod fft;
 mod index;
 pub mod isa;
 mod load;
@@ -87,6 +88,9 @@ impl Backend for CpuBackend {
             Prim::DynamicSliceUpdate { axes } => return index::dynamic_slice_update(axes, job),
             Prim::Concatenate { axis } => concatenate::concatenate(*axis as usize, job),
             Prim::RandomBits => random::bits(job),
+            Prim::Fft { kind, axis, scale } => {
+                return fft::fft(*kind, *axis as usize, scale.get(), job);
+            }
             Prim::Quantized(QuantizedOp::Quantize(q)) => quantized::quantize(*q, job),
             Prim::Quantized(QuantizedOp::Dequantize(q)) => quantized::dequantize(*q, job),
             Prim::Quantized(QuantizedOp::Matmul { quantization, transpose }) => {

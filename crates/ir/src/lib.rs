@@ -34,8 +34,8 @@ pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, Prim, Quantization, QuantizedOp, ReduceOp, ScanOp,
-    ScatterOp, ViewOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, Prim, Quantization, QuantizedOp,
+    ReduceOp, ScanOp, ScatterOp, ViewOp,
 };
 pub use scalar::Scalar;
 pub use shape::{Shape, Strides};

@@ -276,6 +276,34 @@ impl FastOp {
     }
 }
 
+/// Discrete Fourier transforms of `n` points along one axis, `X[k] = Σ x[j] exp(∓2πi·jk/n)`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FftKind {
+    /// complex64 → complex64, negative exponent.
+    Forward,
+    /// complex64 → complex64, positive exponent.
+    Inverse,
+    /// f32 of length `n` → complex64 of length `n/2 + 1`: the forward transform's first half, of which
+    /// the rest is the conjugate.
+    RealToHalf,
+    /// complex64 of length `n/2 + 1` → f32 of length `n` (the output's): the inverse transform of the
+    /// conjugate-symmetric sequence that the operand is the first half of. The imaginary parts of
+    /// entry 0, and of entry `n/2` for even `n`, do not count.
+    HalfToReal,
+}
+
+impl FftKind {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FftKind::Forward => "fft",
+            FftKind::Inverse => "ifft",
+            FftKind::RealToHalf => "rfft",
+            FftKind::HalfToReal => "irfft",
+        }
+    }
+}
+
 /// Everything a backend computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Prim {
@@ -418,6 +446,15 @@ pub enum Prim {
     /// `h + odd + i`; if odd, the counter `(h, 0)` gives word `h`. Bytes are the words' in
     /// little-endian order.
     RandomBits,
+    /// A Fourier transform along `axis`, of at least one point, every result multiplied by `scale`.
+    Fft {
+        /// Direction and symmetry.
+        kind: FftKind,
+        /// Transformed axis.
+        axis: u8,
+        /// Factor of the results.
+        scale: F32Bits,
+    },
     /// Quantized matrices.
     Quantized(QuantizedOp),
     /// Fused operations with a fallback.
@@ -459,6 +496,7 @@ impl Prim {
             Prim::DynamicSliceUpdate { .. } => "dynamic_slice_update",
             Prim::Concatenate { .. } => "concatenate",
             Prim::RandomBits => "random_bits",
+            Prim::Fft { kind, .. } => kind.name(),
             Prim::Quantized(QuantizedOp::Quantize(_)) => "quantize",
             Prim::Quantized(QuantizedOp::Dequantize(_)) => "dequantize",
             Prim::Quantized(QuantizedOp::Matmul { .. }) => "quantized_matmul",

@@ -9,6 +9,7 @@ pub mod diagonal;
 pub mod einsum;
 pub mod elementwise;
 pub mod fast;
+pub mod fft;
 pub mod index;
 pub mod join;
 pub mod matmul;
