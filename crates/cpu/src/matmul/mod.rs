@@ -8,6 +8,8 @@
 
 pub(crate) mod driver;
 pub(crate) mod grouped;
+#[cfg(test)]
+mod grouped_tests;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 #[cfg(test)]
