@@ -49,6 +49,7 @@ pub use ops::creation::{
 };
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
+pub use ops::grouped::BlockMasks;
 pub use ops::index::At;
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
@@ -68,10 +69,11 @@ pub fn threads() -> usize {
 /// What a program that uses arrays needs.
 pub mod prelude {
     pub use crate::{
-        Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
-        arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,
-        custom_function, eval, explain, eye, f16, fast, full, grad, hessian, identity, jacobian,
-        jvp, linspace, ones, quantization, random, scan, scan_with, scope, stack, tri,
-        value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        Array, BlockMasks, Complex32, DType, Fixed, Loop, Pad, Quantization, Quantized, Scan,
+        Tolerance, Tree, arange, arange_step, async_eval, bf16, checkpoint, compile,
+        compile_with_state, concatenate, cond, custom_function, eval, explain, eye, f16, fast,
+        full, grad, hessian, identity, jacobian, jvp, linspace, ones, quantization, random, scan,
+        scan_with, scope, stack, tri, value_and_grad, vjp, vmap, vmap_axes, where_, while_loop,
+        zeros,
     };
 }

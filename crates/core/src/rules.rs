@@ -9,7 +9,7 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, shape, sort,
+    elementwise, fast, grouped, index, matmul, prim as node, quantized, reduce, scan, shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -115,6 +115,7 @@ pub(crate) fn vjp(
         | Prim::DynamicSliceUpdate { .. } => index::rules::vjp(prim, call, c, wanted)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_vjp(*axis, call, c),
         Prim::Quantized(op) => quantized::rules::vjp(op, call, cotangents, wanted)?,
+        Prim::Grouped(op) => grouped::rules::vjp(*op, call, c, wanted)?,
         Prim::Fast(op) => fast::rules::vjp(op, call, c, wanted)?,
     })
 }
@@ -146,6 +147,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         | Prim::DynamicSliceUpdate { .. } => index::rules::jvp(prim, call, tangents)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_jvp(*axis, call, tangents),
         Prim::Quantized(op) => quantized::rules::jvp(op, call, tangents)?,
+        Prim::Grouped(op) => grouped::rules::jvp(*op, call, tangents),
         Prim::Fast(op) => fast::rules::jvp(op, call, tangents)?,
     })
 }
@@ -197,6 +199,7 @@ pub(crate) fn vmap(
         // A batch of keys is what the primitive takes.
         Prim::RandomBits => again(Prim::RandomBits, all(), size, &outputs[0]),
         Prim::Quantized(op) => quantized::rules::vmap(op, inputs, batched, size, outputs)?,
+        Prim::Grouped(op) => grouped::rules::vmap(*op, inputs, batched, size, &outputs[0]),
         Prim::Fast(op) => fast::rules::vmap(op, inputs, batched, size, &outputs[0])?,
     })
 }

@@ -12,7 +12,7 @@ use crate::operand::IntoOperand;
 use crate::scope::call_site;
 use lazul_ir::{Axes, DType, Prim, ScatterOp, Shape};
 
-fn check_index(op: &'static str, index: &Array) -> Result<()> {
+pub(crate) fn check_index(op: &'static str, index: &Array) -> Result<()> {
     index.check()?;
     if index.0.dtype.is_integer() {
         return Ok(());

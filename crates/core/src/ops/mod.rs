@@ -6,6 +6,8 @@
 pub mod creation;
 pub mod elementwise;
 pub mod fast;
+pub mod grouped;
+pub mod hadamard;
 pub mod index;
 pub mod matmul;
 pub mod quantized;
