@@ -59,6 +59,7 @@ pub use ops::einsum::{EinsumPath, einsum, einsum_path};
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
 pub use ops::fft;
+pub use ops::grouped::BlockMasks;
 pub use ops::index::{At, Ellipsis, Index, IntoIndex, IntoIndices, NewAxis, Slice, Step};
 pub use ops::join::{Pad, concatenate, stack};
 pub use ops::quantized::{Quantized, quantization};
@@ -83,13 +84,14 @@ pub fn threads() -> usize {
 /// What a program that uses arrays needs.
 pub mod prelude {
     pub use crate::{
-        Array, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType, Ellipsis, Fixed,
-        Index, Interpolation, Loop, NewAxis, Pad, Quantized, Scan, Side, Slice, Step, Tolerance,
-        Tree, arange, arange_step, async_eval, bf16, broadcast_arrays, checkpoint, compile,
-        compile_with_state, concatenate, cond, conv_general, conv_transpose1d, conv_transpose2d,
-        conv_transpose3d, conv1d, conv2d, conv3d, convolve, custom_function, einsum, einsum_path,
-        eval, explain, eye, f16, fast, fft, full, grad, hessian, identity, jacobian, jvp, linspace,
-        linspace_open, meshgrid, meshgrid_sparse, ones, quantization, random, scan, scan_with,
-        scope, stack, tri, value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        Array, BlockMasks, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType,
+        Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad, Quantization, Quantized, Scan,
+        Side, Slice, Step, Tolerance, Tree, arange, arange_step, async_eval, bf16,
+        broadcast_arrays, checkpoint, compile, compile_with_state, concatenate, cond, conv_general,
+        conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,
+        custom_function, einsum, einsum_path, eval, explain, eye, f16, fast, fft, full, grad,
+        hessian, identity, jacobian, jvp, linspace, linspace_open, meshgrid, meshgrid_sparse, ones,
+        quantization, random, scan, scan_with, scope, stack, tri, value_and_grad, vjp, vmap,
+        vmap_axes, where_, while_loop, zeros,
     };
 }

@@ -9,8 +9,8 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    conv, elementwise, fast, fft, index, matmul, prim as node, quantized, reduce, scan, search,
-    shape, sort,
+    conv, elementwise, fast, fft, grouped, index, matmul, prim as node, quantized, reduce, scan,
+    search, shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -120,6 +120,7 @@ pub(crate) fn vjp(
         Prim::Concatenate { axis } => shape::rules::concatenate_vjp(*axis, call, c),
         Prim::Fft { kind, axis, scale } => fft::rules::vjp(*kind, *axis, *scale, call, c),
         Prim::Quantized(op) => quantized::rules::vjp(op, call, cotangents, wanted)?,
+        Prim::Grouped(op) => grouped::rules::vjp(*op, call, c, wanted)?,
         Prim::Fast(op) => fast::rules::vjp(op, call, c, wanted)?,
     })
 }
@@ -153,6 +154,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         Prim::Concatenate { axis } => shape::rules::concatenate_jvp(*axis, call, tangents),
         Prim::Fft { kind, axis, scale } => fft::rules::jvp(*kind, *axis, *scale, call, tangents),
         Prim::Quantized(op) => quantized::rules::jvp(op, call, tangents)?,
+        Prim::Grouped(op) => grouped::rules::jvp(*op, call, tangents),
         Prim::Fast(op) => fast::rules::jvp(op, call, tangents)?,
     })
 }
@@ -212,6 +214,7 @@ pub(crate) fn vmap(
         // A batch of keys is what the primitive takes.
         Prim::RandomBits => again(Prim::RandomBits, all(), size, &outputs[0]),
         Prim::Quantized(op) => quantized::rules::vmap(op, inputs, batched, size, outputs)?,
+        Prim::Grouped(op) => grouped::rules::vmap(*op, inputs, batched, size, &outputs[0]),
         Prim::Fast(op) => fast::rules::vmap(op, inputs, batched, size, &outputs[0])?,
     })
 }

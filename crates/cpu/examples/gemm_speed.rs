@@ -95,31 +95,34 @@ fn main() {
         }
     }
 
-    for bits in [4, 8, 2, 3, 5, 6] {
+    let affine = |bits| Quantization::Affine { group_size: 64, bits };
+    let floats = [Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4];
+    for q in [4, 8, 1, 2, 3, 5, 6].map(affine).into_iter().chain(floats) {
         for m in [1, 4, 8, 512] {
-            let (k, n, group_size) = (2048, 5632, 64);
-            let name = format!("quantized {bits} bits {m}x{k}x{n}");
+            let (k, n) = (2048, 5632);
+            let name = match q {
+                Quantization::Affine { bits, .. } => format!("quantized {bits} bits {m}x{k}x{n}"),
+                other => format!("quantized {} {m}x{k}x{n}", other.mode()),
+            };
             if !wanted(&name) {
                 continue;
             }
-            let quantization = Quantization { group_size, bits };
-            let prim = Prim::Quantized(QuantizedOp::Matmul { quantization, transpose: true });
-            let words = k * bits as usize / 32;
-            let bytes = n * words * 4 + 2 * n * k / group_size as usize * 2;
-            let w: Vec<[Tensor; 3]> = (0..COLD.div_ceil(bytes))
+            let prim = Prim::Quantized(QuantizedOp::Matmul { quantization: q, transpose: true });
+            let (words, groups) = (q.words(k), k / q.group_size());
+            let scales = q.scale_dtype(DType::BF16);
+            let parts = if q.is_affine() { 2 } else { 1 };
+            let bytes = n * words * 4 + parts * n * groups * scales.size();
+            let w: Vec<Vec<Tensor>> = (0..COLD.div_ceil(bytes))
                 .map(|_| {
-                    [
-                        Tensor::new(DType::U32, &[n, words]),
-                        Tensor::new(DType::BF16, &[n, k / group_size as usize]),
-                        Tensor::new(DType::BF16, &[n, k / group_size as usize]),
-                    ]
+                    let scales = (0..parts).map(|_| Tensor::new(scales, &[n, groups]));
+                    std::iter::once(Tensor::new(DType::U32, &[n, words])).chain(scales).collect()
                 })
                 .collect();
             let x = Tensor::new(DType::BF16, &[m, k]);
             let mut c = Tensor::new(DType::BF16, &[m, n]);
             let t = best(|i| {
-                let w = &w[i % w.len()];
-                run(&prim, &[&x, &w[0], &w[1], &w[2]], &mut c);
+                let inputs: Vec<&Tensor> = std::iter::once(&x).chain(&w[i % w.len()]).collect();
+                run(&prim, &inputs, &mut c);
             });
             if m < 100 {
                 row(&name, t, bytes as f64 / t / 1e9, "GB/s of weights");

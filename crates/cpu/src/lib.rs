@@ -33,7 +33,9 @@ mod strided;
 #[cfg(test)]
 mod testing;
 
-use lazul_ir::{Backend, Buffer, FastOp, Job, MemoryStats, OpError, Prim, QuantizedOp, Work};
+use lazul_ir::{
+    Backend, Buffer, FastOp, GroupedOp, Job, MemoryStats, OpError, Prim, QuantizedOp, Work,
+};
 
 /// The processor that runs this program: memory is the system's, work runs on the caller's thread
 /// and the [`pool`].
@@ -91,11 +93,22 @@ impl Backend for CpuBackend {
             Prim::Fft { kind, axis, scale } => {
                 return fft::fft(*kind, *axis as usize, scale.get(), job);
             }
-            Prim::Quantized(QuantizedOp::Quantize(q)) => quantized::quantize(*q, job),
-            Prim::Quantized(QuantizedOp::Dequantize(q)) => quantized::dequantize(*q, job),
-            Prim::Quantized(QuantizedOp::Matmul { quantization, transpose }) => {
-                quantized::matmul(*quantization, *transpose, job)
-            }
+            Prim::Quantized(op) => match *op {
+                QuantizedOp::Quantize(q) => return quantized::quantize(q, job),
+                QuantizedOp::Dequantize(q) => quantized::dequantize(q, job),
+                QuantizedOp::FakeQuantize(q) => return quantized::fake_quantize(q, job),
+                QuantizedOp::Matmul { quantization, transpose } => {
+                    quantized::matmul(quantization, transpose, job)
+                }
+                QuantizedOp::GatherMatmul { quantization, transpose } => {
+                    return quantized::gather(quantization, transpose, job);
+                }
+            },
+            Prim::Grouped(op) => match op {
+                GroupedOp::Gather => return matmul::grouped::gather(job),
+                GroupedOp::Outer => return matmul::grouped::outer(job),
+                GroupedOp::Segments => return matmul::grouped::segments(job),
+            },
             Prim::Fast(op) => match op {
                 FastOp::Softmax => softmax::softmax(job),
                 FastOp::LogSumExp => softmax::logsumexp(job),

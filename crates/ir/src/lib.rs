@@ -19,6 +19,7 @@ pub mod error;
 pub mod job;
 pub mod layout;
 pub mod prim;
+pub mod quantized;
 pub mod scalar;
 pub mod shape;
 pub mod tape;
@@ -34,9 +35,10 @@ pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, Prim, Quantization, QuantizedOp,
-    ReduceOp, ScanOp, ScatterOp, ViewOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Prim, ReduceOp, ScanOp,
+    ScatterOp, ViewOp,
 };
+pub use quantized::{NVFP4_RANGE, Quantization, QuantizedOp};
 pub use scalar::Scalar;
 pub use shape::{Shape, Strides};
 pub use tape::{Step, StepOp, Tape};

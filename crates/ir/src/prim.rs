@@ -4,7 +4,7 @@
 //! promoted before a primitive is made: a backend may rely on what is said here. Where a variant
 //! does not say otherwise, operands may have any strides and the output is row-major.
 
-use crate::{BinaryOp, ConvOp, Scalar, UnaryOp};
+use crate::{BinaryOp, ConvOp, QuantizedOp, Scalar, UnaryOp};
 use smallvec::SmallVec;
 
 /// An `f32` attribute that compares and hashes by its bits.
@@ -164,38 +164,34 @@ pub enum ScatterOp {
     Max,
 }
 
-/// Affine quantization: `w ≈ scale * code + bias` per group of the last axis, codes of `bits` bits
-/// packed little-endian into u32 words (bit `k` of code `i` is bit `i*bits + k` of the row).
+/// Products of matrices that are picked from batches, and of parts of matrices.
+///
+/// Indices are of any integer dtype and count the matrices of an operand, whatever its batch axes;
+/// negative ones count from the end. One out of bounds is an error. Floats accumulate as in
+/// [`Prim::Matmul`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Quantization {
-    /// Elements a group: 32, 64 or 128.
-    pub group_size: u32,
-    /// Bits a code: 2, 3, 4, 5, 6 or 8.
-    pub bits: u32,
+pub enum GroupedOp {
+    /// `a (…, m, k), b (…, k, n)` of one dtype, `lhs (I), rhs (I)` → `(I…, m, n)`: product `i` is
+    /// `a[lhs[i]] · b[rhs[i]]`.
+    Gather,
+    /// `a (…, m, k), b (…, m, n)` of one dtype, `lhs (I), rhs (I), to (I)` → `(e, k, n)`: matrix `j` is
+    /// the sum of `a[lhs[i]]ᵀ · b[rhs[i]]` over those `i` with `to[i] = j`.
+    Outer,
+    /// `a (m, k), b (k, n)` of one dtype, `segments (S…, 2)` → `(S…, m, n)`: for each pair of a first
+    /// and a last position (exclusive) along `k`, the product of that part of `a` and of `b`. A pair
+    /// that does not ascend, or leaves `0..=k`, is an error.
+    Segments,
 }
 
-/// Operations on quantized matrices.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum QuantizedOp {
-    /// `w (…, k)` float → outputs `codes u32 (…, k*bits/32)`, `scales (…, k/group)`, `biases` (same),
-    /// the latter two in `w`'s dtype. All arithmetic in f32, rounding half to even:
-    /// with `mx`, `mn` of the group and `n = 2^bits - 1`, `neg = |mn| > |mx|`,
-    /// `s = max((mx-mn)/n, 1e-7)`, `s = neg ? s : -s`, `edge = neg ? mn : mx`, `q0 = rint(edge/s)`;
-    /// if `q0 != 0` then `s = edge/q0, b = edge` else `b = 0`;
-    /// `code = clamp(rint((w-b)/s), 0, n)`, and `s`, `b` are rounded to the dtype after that.
-    Quantize(Quantization),
-    /// `codes, scales, biases` → `w` in the scales' dtype: `scale * code + bias`, each of the two
-    /// operations rounded to that dtype.
-    Dequantize(Quantization),
-    /// `x (…, m, k), codes, scales, biases` → `(…, m, n)` in `x`'s dtype, f32 accumulation.
-    /// `transpose`: the matrix is stored `(…, n, k)` and the product is `x · wᵀ`; otherwise it is
-    /// stored `(…, k, n)`. Batch axes are broadcast beforehand (stride 0).
-    Matmul {
-        /// Packing of the matrix.
-        quantization: Quantization,
-        /// Whether the matrix is stored `(n, k)`.
-        transpose: bool,
-    },
+impl GroupedOp {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GroupedOp::Gather => "gather_mm",
+            GroupedOp::Outer => "gather_outer",
+            GroupedOp::Segments => "segmented_mm",
+        }
+    }
 }
 
 /// Operations with a composition fallback that exist because a kernel of their own pays.
@@ -457,6 +453,8 @@ pub enum Prim {
     },
     /// Quantized matrices.
     Quantized(QuantizedOp),
+    /// Products of picked matrices.
+    Grouped(GroupedOp),
     /// Fused operations with a fallback.
     Fast(FastOp),
 }
@@ -497,9 +495,8 @@ impl Prim {
             Prim::Concatenate { .. } => "concatenate",
             Prim::RandomBits => "random_bits",
             Prim::Fft { kind, .. } => kind.name(),
-            Prim::Quantized(QuantizedOp::Quantize(_)) => "quantize",
-            Prim::Quantized(QuantizedOp::Dequantize(_)) => "dequantize",
-            Prim::Quantized(QuantizedOp::Matmul { .. }) => "quantized_matmul",
+            Prim::Quantized(op) => op.name(),
+            Prim::Grouped(op) => op.name(),
             Prim::Fast(op) => op.name(),
         }
     }

@@ -24,7 +24,7 @@ use crate::ops::creation::zeros;
 use crate::ops::join::concatenate;
 use lazul_ir::{Axes, Prim, ScatterOp, Shape};
 
-fn check_index(op: &'static str, index: &Array) -> Result<()> {
+pub(crate) fn check_index(op: &'static str, index: &Array) -> Result<()> {
     index.check()?;
     if index.0.dtype.is_integer() {
         return Ok(());

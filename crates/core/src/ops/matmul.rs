@@ -72,6 +72,42 @@ impl Array {
         })
     }
 
+    /// `beta * c + alpha * (a · b)`, where this array is `c` and broadcasts to the product. Floats and
+    /// complex numbers only; with a `beta` of 0 `c` is not read at all.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (a, b) = (ones([2, 3], DType::F32), ones([3, 2], DType::F32));
+    /// let y = Array::from_slice(&[1.0f32, 2.0], [2]).addmm(&a, &b, 2.0, 10.0);
+    /// assert_eq!(y.to_vec::<f32>()?, [16.0, 26.0, 16.0, 26.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn addmm(&self, a: &Array, b: &Array, alpha: f64, beta: f64) -> Array {
+        let site = call_site();
+        attempt(|| {
+            [self, a, b].into_iter().try_for_each(|x| x.check())?;
+            let dtype = DType::promote(DType::promote(a.0.dtype, b.0.dtype), self.0.dtype);
+            if !dtype.is_inexact() {
+                let why = "needs floats";
+                return Err(error(ErrorKind::DType, "addmm", why, &[self, a, b]));
+            }
+            let [c, a, b] = [self, a, b].map(|x| cast_unchecked(x, dtype, site));
+            let product = a.matmul(&b);
+            product.check()?;
+            let shape = &product.0.shape;
+            if Shape::broadcast(&c.0.shape, shape).as_ref() != Some(shape) {
+                let why = format!(
+                    "the product has shape {shape}, to which the first operand must broadcast"
+                );
+                return Err(error(ErrorKind::Shape, "addmm", why, &[self, &a, &b]));
+            }
+            let scaled = |x: Array, by: f64| if by == 1.0 { x } else { x * by };
+            let product = scaled(product, alpha);
+            Ok(if beta == 0.0 { product } else { product + scaled(c, beta) })
+        })
+    }
+
     /// Every product of an element of one flattened array with one of the other: `(n, m)`.
     #[track_caller]
     pub fn outer(&self, other: &Array) -> Array {
@@ -199,5 +235,37 @@ impl Array {
                 fa.iter().map(|&i| self.0.shape[i]).chain(fb.iter().map(|&i| other.0.shape[i]));
             Ok(a.matmul(&b).reshape(&dims.collect::<Shape>()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn sums_with_products() -> crate::Result<()> {
+        let (a, b) =
+            (arange(6, DType::F32).reshape([2, 3]), arange(12, DType::F32).reshape([3, 4]));
+        let c = arange(4, DType::F32);
+        let want = a.matmul(&b) * 0.5 + &c * 3.0;
+        assert_eq!(c.addmm(&a, &b, 0.5, 3.0).to_vec::<f32>()?, want.to_vec::<f32>()?);
+        let nan = Array::scalar(f32::NAN);
+        let got = nan.addmm(&a, &b, 1.0, 0.0).to_vec::<f32>()?;
+        assert_eq!(got, a.matmul(&b).to_vec::<f32>()?);
+        let half =
+            c.astype(DType::F16).addmm(&a.astype(DType::BF16), &b.astype(DType::BF16), 1.0, 1.0);
+        assert_eq!(half.dtype()?, DType::F32);
+        assert_eq!(nan.addmm(&c, &c, 1.0, 1.0).shape()?, [0usize; 0]);
+        let fails = |y: Array, kind, op| {
+            let error = y.check().unwrap_err();
+            assert_eq!((error.kind(), error.op()), (kind, op));
+        };
+        fails(arange(3, DType::F32).addmm(&a, &b, 1.0, 1.0), ErrorKind::Shape, "addmm");
+        fails(zeros([5, 2, 4], DType::F32).addmm(&a, &b, 1.0, 1.0), ErrorKind::Shape, "addmm");
+        fails(c.addmm(&a, &a, 1.0, 1.0), ErrorKind::Shape, "matmul");
+        let [a, b, c] = [a, b, c].map(|x| x.astype(DType::I32));
+        fails(c.addmm(&a, &b, 1.0, 1.0), ErrorKind::DType, "addmm");
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@ pub mod einsum;
 pub mod elementwise;
 pub mod fast;
 pub mod fft;
+pub mod grouped;
+pub mod hadamard;
 pub mod index;
 pub mod join;
 pub mod matmul;

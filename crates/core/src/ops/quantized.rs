@@ -1,41 +1,79 @@
-//! Quantized matrices: affine codes of 2 to 8 bits in groups along the last axis, bit for bit as MLX
-//! packs them.
+//! Quantized matrices: codes of a few bits in groups along the last axis, bit for bit as MLX packs
+//! them.
+//!
+//! [`Quantization`] says how numbers become codes: integers with a scale and a bias a group
+//! (`affine`), or small floats with a scale a group (`mxfp4`, `mxfp8`, `nvfp4`). [`Quantized`] is a
+//! matrix, or a batch of them, in that form. Products read it as it is; it is never unpacked as a whole.
 
 pub(crate) mod rules;
 
+use super::grouped::Pick;
 use super::{attempt, error, prim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs};
 use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Quantization, QuantizedOp, Shape};
 
-/// A quantized matrix: `w ≈ scale * code + bias` for each group of the last axis.
+/// A quantized matrix, or a batch of them.
 #[derive(Clone, Debug)]
 pub struct Quantized {
-    /// u32 words of packed codes, `(…, k * bits / 32)`.
+    /// u32 words of packed codes, `(…, words)`.
     pub codes: Array,
-    /// One factor a group, `(…, k / group_size)`.
+    /// One factor a group, `(…, k / group_size)`: in the weights' dtype in the affine mode, else bytes.
     pub scales: Array,
-    /// One offset a group, as `scales`.
-    pub biases: Array,
-    /// Bits and group size.
+    /// In the affine mode one offset a group, as `scales`.
+    pub biases: Option<Array>,
+    /// For nvfp4, if it has one: the f32 magnitude that stands for the largest code in the group of
+    /// largest scale; one number, or one for each matrix of the batch.
+    pub global_scale: Option<Array>,
+    /// Mode, bits and group size.
     pub form: Quantization,
 }
 
-/// Checks bits and group size.
+/// The affine quantization with `bits` bits in groups of `group_size`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(quantization(64, 4)?.mode(), "affine");
+/// assert!(quantization(64, 7).is_err());
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 ///
 /// # Errors
-/// If bits is none of 2, 3, 4, 5, 6, 8 or the group size none of 32, 64, 128.
+/// If bits is none of 1, 2, 3, 4, 5, 6, 8 or the group size none of 32, 64, 128.
 pub fn quantization(group_size: u32, bits: u32) -> Result<Quantization> {
-    if !matches!(bits, 2 | 3 | 4 | 5 | 6 | 8) {
-        let why = format!("{bits} bits; 2, 3, 4, 5, 6 and 8 are possible");
-        return Err(Error::new(ErrorKind::Value, "quantize", why));
+    Quantization::new("affine", Some(group_size), Some(bits))
+}
+
+/// Whether a dtype can be quantized, and multiplied by what is.
+fn is_weight(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32)
+}
+
+/// A global scale as primitives take it: `(…, 1, 1)`, one for each of `batch` matrices.
+fn global_operand(
+    op: &'static str,
+    form: Quantization,
+    scale: &Array,
+    batch: &[usize],
+) -> Result<Array> {
+    scale.check()?;
+    if form != Quantization::NvFp4 {
+        let why = format!("{} has no global scale; nvfp4 does", form.mode());
+        return Err(Error::new(ErrorKind::Value, op, why));
     }
-    if !matches!(group_size, 32 | 64 | 128) {
-        let why = format!("groups of {group_size}; 32, 64 and 128 are possible");
-        return Err(Error::new(ErrorKind::Value, "quantize", why));
+    if scale.0.dtype != DType::F32 {
+        return Err(error(ErrorKind::DType, op, "a global scale is float32", &[scale]));
     }
-    Ok(Quantization { group_size, bits })
+    let shape: Shape = batch.iter().copied().chain([1, 1]).collect();
+    if scale.0.shape.size() == 1 {
+        return Ok(scale.reshape([0i64; 0]).broadcast_to(&shape));
+    }
+    if scale.0.shape[..] != *batch {
+        let why = format!("a global scale is one number, or one for each of {batch:?} matrices");
+        return Err(error(ErrorKind::Shape, op, why, &[scale]));
+    }
+    Ok(scale.reshape(&shape))
 }
 
 impl Array {
@@ -48,69 +86,134 @@ impl Array {
     /// let q = w.quantize(quantization(64, 8)?)?;
     /// let error = (q.dequantize() - &w).abs().max(..).item::<f32>()?;
     /// assert!(error < 0.01);
+    ///
+    /// let q = w.quantize(Quantization::MxFp4)?;
+    /// assert_eq!(q.scales.dtype()?, DType::U8);
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`Array::check`]; for a dtype other than f16, bf16 and f32; for a bad shape.
+    /// As [`Array::check`]; for a dtype other than f16, bf16 and f32; for a bad shape or form.
     #[track_caller]
     pub fn quantize(&self, form: Quantization) -> Result<Quantized> {
+        self.quantize_scaled(form, None)
+    }
+
+    /// [`Array::quantize`] to nvfp4 with a global scale, float32: the largest magnitude of the tensor,
+    /// or of each of its matrices, which makes the most of the scales' range. One that is not
+    /// positive and finite is an error of the evaluation.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = arange(64, DType::F32).reshape([2, 32]) * 1e-6;
+    /// let q = w.quantize_scaled(Quantization::NvFp4, Some(&w.abs().max(..)))?;
+    /// let error = (q.dequantize_to(DType::F32) - &w).abs().max(..).item::<f32>()?;
+    /// assert!(error < 1e-5);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Array::quantize`]; if another mode is given a global scale.
+    #[track_caller]
+    pub fn quantize_scaled(
+        &self,
+        form: Quantization,
+        global_scale: Option<&Array>,
+    ) -> Result<Quantized> {
         let site = call_site();
-        self.check()?;
-        let form = quantization(form.group_size, form.bits).map_err(|e| e.at(site))?;
-        if !matches!(self.0.dtype, DType::F16 | DType::BF16 | DType::F32) {
-            let why = "needs float16, bfloat16 or float32";
-            return Err(error(ErrorKind::DType, "quantize", why, &[self]).at(site));
-        }
-        let k = self.0.shape.last().copied().unwrap_or(0);
-        if self.0.shape.len() < 2 || k % form.group_size as usize != 0 {
-            let why = format!(
-                "needs two dimensions and a last axis of whole groups of {}",
-                form.group_size
-            );
-            return Err(error(ErrorKind::Shape, "quantize", why, &[self]).at(site));
-        }
+        let inputs = self.to_quantize("quantize", form, global_scale).map_err(|e| e.at(site))?;
         let last = |n: usize| -> Shape {
             let mut shape = self.0.shape.clone();
             let at = shape.len() - 1;
             shape[at] = n;
             shape
         };
-        let codes = last(k * form.bits as usize / 32);
-        let groups = last(k / form.group_size as usize);
-        let outputs = [(codes, DType::U32), (groups.clone(), self.0.dtype), (groups, self.0.dtype)];
+        let k = self.0.shape[self.0.shape.len() - 1];
+        let (codes, groups) = (last(form.words(k)), last(k / form.group_size()));
+        let scales = (groups.clone(), form.scale_dtype(self.0.dtype));
+        let mut outputs = vec![(codes, DType::U32), scales];
+        if form.is_affine() {
+            outputs.push((groups, self.0.dtype));
+        }
         let quantize = Prim::Quantized(QuantizedOp::Quantize(form));
-        let made = Array::lazy_many(quantize, Inputs::from_iter([self.clone()]), &outputs, site);
-        let [codes, scales, biases] =
-            <[Array; 3]>::try_from(made).unwrap_or_else(|_| unreachable!());
-        Ok(Quantized { codes, scales, biases, form })
+        let mut made = Array::lazy_many(quantize, inputs, &outputs, site).into_iter();
+        let (Some(codes), Some(scales)) = (made.next(), made.next()) else {
+            unreachable!("two outputs or three")
+        };
+        let global_scale = global_scale.cloned();
+        Ok(Quantized { codes, scales, biases: made.next(), global_scale, form })
+    }
+
+    /// What quantizing and dequantizing make of this array, in its dtype: for training with quantized
+    /// weights or activations. Gradients pass as if nothing had been done to it.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = full([1, 32], 1.1f32).fake_quantize(Quantization::MxFp4, None);
+    /// assert_eq!(x.to_vec::<f32>()?, [1.0; 32]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn fake_quantize(&self, form: Quantization, global_scale: Option<&Array>) -> Array {
+        self.fake_quantize_to(form, global_scale, self.0.dtype)
+    }
+
+    #[track_caller]
+    fn fake_quantize_to(
+        &self,
+        form: Quantization,
+        global_scale: Option<&Array>,
+        dtype: DType,
+    ) -> Array {
+        attempt(|| {
+            let inputs = self.to_quantize("fake_quantize", form, global_scale)?;
+            let op = Prim::Quantized(QuantizedOp::FakeQuantize(form));
+            Ok(prim(op, inputs, self.0.shape.clone(), dtype))
+        })
+    }
+
+    /// The operands of quantizing, checked.
+    fn to_quantize(
+        &self,
+        op: &'static str,
+        form: Quantization,
+        global_scale: Option<&Array>,
+    ) -> Result<Inputs> {
+        self.check()?;
+        form.check()?;
+        if !is_weight(self.0.dtype) {
+            let why = "needs float16, bfloat16 or float32";
+            return Err(error(ErrorKind::DType, op, why, &[self]));
+        }
+        let &[ref batch @ .., _, k] = &self.0.shape[..] else {
+            let why = "needs two dimensions or more";
+            return Err(error(ErrorKind::Shape, op, why, &[self]));
+        };
+        if !k.is_multiple_of(form.group_size()) {
+            let why = format!("needs a last axis of whole groups of {}", form.group_size());
+            return Err(error(ErrorKind::Shape, op, why, &[self]));
+        }
+        let global = global_scale.map(|g| global_operand(op, form, g, batch)).transpose()?;
+        Ok([self.clone()].into_iter().chain(global).collect())
     }
 
     /// The product with a quantized matrix: `x (…, m, k)` times its transpose `(n, k)` if
     /// `transpose`, or times `(k, n)` as it is. f32 accumulation; the result has this array's dtype,
-    /// which must be f16, bf16 or f32.
+    /// which must be f16, bf16 or f32. Batch axes broadcast.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = ones([3, 64], DType::F32).quantize(Quantization::NvFp4)?;
+    /// let y = ones([2, 64], DType::F32).quantized_matmul(&w, true);
+    /// assert_eq!(y.shape()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn quantized_matmul(&self, w: &Quantized, transpose: bool) -> Array {
         attempt(|| {
-            w.check()?;
-            self.check()?;
-            if !matches!(self.0.dtype, DType::F16 | DType::BF16 | DType::F32) {
-                let why = "needs float16, bfloat16 or float32";
-                return Err(error(ErrorKind::DType, "quantized_matmul", why, &[self]));
-            }
-            let x = if self.0.shape.len() == 1 { self.expand_dims(0) } else { self.clone() };
-            let matrix = w.shape()?;
-            let (&[ref batch_x @ .., m, k], &[ref batch_w @ .., rows, columns]) =
-                (&x.0.shape[..], &matrix[..])
-            else {
-                let why = "needs matrices";
-                return Err(error(ErrorKind::Shape, "quantized_matmul", why, &[self, &w.codes]));
-            };
-            let (n, inner) = if transpose { (rows, columns) } else { (columns, rows) };
-            if inner != k {
-                let why = format!("inner dimensions {k} and {inner} differ");
-                return Err(error(ErrorKind::Shape, "quantized_matmul", why, &[self, &w.codes]));
-            }
+            let (x, n) = self.meet("quantized_matmul", w, transpose)?;
+            let (batch_x, m, k) = split(&x);
+            let (batch_w, ..) = split(&w.codes);
             let Some(batch) = Shape::broadcast(batch_x, batch_w) else {
                 let why = "batch dimensions cannot be broadcast";
                 return Err(error(ErrorKind::Shape, "quantized_matmul", why, &[self, &w.codes]));
@@ -120,16 +223,16 @@ impl Array {
             };
             let product = Prim::Quantized(QuantizedOp::Matmul { quantization: w.form, transpose });
             let mut shape = with(&batch, &[m, n]);
+            let parts = w.parts()?;
             // One matrix for the whole batch: a single tall product.
             let out = if batch_w.is_empty() {
                 let rows = batch.size() * m;
-                let inputs =
-                    [x.reshape([rows, k]), w.codes.clone(), w.scales.clone(), w.biases.clone()];
+                let inputs = [x.reshape([rows, k])].into_iter().chain(parts);
                 prim(product, inputs, Shape::new(&[rows, n]), self.0.dtype)
             } else {
                 let tail = |a: &Array| a.0.shape[a.0.shape.len() - 2..].to_vec();
-                let fit = |a: &Array| a.broadcast_to(&with(&batch, &tail(a)));
-                let inputs = [fit(&x), fit(&w.codes), fit(&w.scales), fit(&w.biases)];
+                let fit = |a: Array| a.broadcast_to(&with(&batch, &tail(&a)));
+                let inputs = [x].into_iter().chain(parts).map(fit);
                 prim(product, inputs, shape.clone(), self.0.dtype)
             };
             if self.0.shape.len() == 1 {
@@ -138,6 +241,144 @@ impl Array {
             Ok(out.reshape(&shape))
         })
     }
+
+    /// As [`Array::quantized_matmul`], with matrices picked from the batches of both sides by indices;
+    /// see [`Array::gather_mm`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// // Two tokens, three experts: each token goes to two of them.
+    /// let x = ones([2, 1, 1, 64], DType::F32);
+    /// let experts = ones([3, 5, 64], DType::F32).quantize(quantization(32, 4)?)?;
+    /// let pick = Array::from_slice(&[0, 2, 1, 0], [2, 2]);
+    /// let y = x.gather_qmm(&experts, None, Some(&pick), true);
+    /// assert_eq!(y.shape()?, [2, 2, 1, 5]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn gather_qmm(
+        &self,
+        w: &Quantized,
+        lhs_indices: Option<&Array>,
+        rhs_indices: Option<&Array>,
+        transpose: bool,
+    ) -> Array {
+        attempt(|| {
+            let op = "gather_qmm";
+            let (x, n) = self.meet(op, w, transpose)?;
+            let (_, m, _) = split(&x);
+            let pick = Pick::new(op, &x, &w.codes, lhs_indices, rhs_indices)?;
+            let mut shape = pick.shape(m, n);
+            let product =
+                Prim::Quantized(QuantizedOp::GatherMatmul { quantization: w.form, transpose });
+            let inputs = [x].into_iter().chain(w.parts()?).chain([pick.lhs, pick.rhs]);
+            let out = prim(product, inputs, shape.clone(), self.0.dtype);
+            if self.0.shape.len() == 1 {
+                shape.remove(shape.len() - 2);
+            }
+            Ok(out.reshape(&shape))
+        })
+    }
+
+    /// The product `x (…, m, k) · wᵀ` with activations that are quantized on the fly as the matrix
+    /// `w (…, n, k)` is, to nvfp4 or mxfp8; `global_scale` is that of the activations, for nvfp4.
+    /// Values are multiplied in f32; the result has this array's dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = full([3, 32], 2.0f32).quantize(Quantization::MxFp8)?;
+    /// let y = full([1, 32], 1.01f32).qqmm(&w, None); // 1.01 is nearest to 1
+    /// assert_eq!(y.to_vec::<f32>()?, [64.0; 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn qqmm(&self, w: &Quantized, global_scale: Option<&Array>) -> Array {
+        attempt(|| {
+            let x = self.activations("qqmm", w.form, global_scale)?;
+            Ok(x.quantized_matmul(w, true).astype(self.0.dtype))
+        })
+    }
+
+    /// [`Array::qqmm`] with a matrix `w (…, n, k)` that is quantized on the fly too, so that it can
+    /// have gradients: they pass as if nothing had been quantized.
+    #[track_caller]
+    pub fn qqmm_dense(
+        &self,
+        w: &Array,
+        form: Quantization,
+        global_scale: Option<&Array>,
+        global_scale_w: Option<&Array>,
+    ) -> Array {
+        attempt(|| {
+            let x = self.activations("qqmm", form, global_scale)?;
+            let w = w.fake_quantize_to(form, global_scale_w, DType::F32);
+            w.check()?;
+            Ok(x.matmul(&w.mt()).astype(self.0.dtype))
+        })
+    }
+
+    /// [`Array::qqmm`] with matrices picked from the batches of both sides by indices; see
+    /// [`Array::gather_mm`].
+    #[track_caller]
+    pub fn gather_qqmm(
+        &self,
+        w: &Quantized,
+        lhs_indices: Option<&Array>,
+        rhs_indices: Option<&Array>,
+        global_scale: Option<&Array>,
+    ) -> Array {
+        attempt(|| {
+            let x = self.activations("gather_qqmm", w.form, global_scale)?;
+            Ok(x.gather_qmm(w, lhs_indices, rhs_indices, true).astype(self.0.dtype))
+        })
+    }
+
+    /// Activations quantized on the fly, as float32.
+    fn activations(
+        &self,
+        op: &'static str,
+        form: Quantization,
+        global_scale: Option<&Array>,
+    ) -> Result<Array> {
+        self.check()?;
+        if !matches!(form, Quantization::NvFp4 | Quantization::MxFp8) {
+            let why = format!("activations are quantized to nvfp4 or mxfp8, not to {form}");
+            return Err(Error::new(ErrorKind::Value, op, why));
+        }
+        let vector = self.0.shape.len() == 1;
+        let x = if vector { self.expand_dims(0) } else { self.clone() };
+        let x = x.fake_quantize_to(form, global_scale, DType::F32);
+        x.check()?;
+        Ok(if vector { x.squeeze(0) } else { x })
+    }
+
+    /// Checks the operands of a product with a quantized matrix; this array as a matrix, and the
+    /// number of columns of the result.
+    fn meet(&self, op: &'static str, w: &Quantized, transpose: bool) -> Result<(Array, usize)> {
+        w.check()?;
+        self.check()?;
+        if !is_weight(self.0.dtype) {
+            let why = "needs float16, bfloat16 or float32";
+            return Err(error(ErrorKind::DType, op, why, &[self]));
+        }
+        let x = if self.0.shape.len() == 1 { self.expand_dims(0) } else { self.clone() };
+        let matrix = w.shape()?;
+        let (&[.., k], &[.., rows, columns]) = (&x.0.shape[..], &matrix[..]) else {
+            return Err(error(ErrorKind::Shape, op, "needs matrices", &[self, &w.codes]));
+        };
+        let (n, inner) = if transpose { (rows, columns) } else { (columns, rows) };
+        if inner != k {
+            let why = format!("inner dimensions {k} and {inner} differ");
+            return Err(error(ErrorKind::Shape, op, why, &[self, &w.codes]));
+        }
+        Ok((x, n))
+    }
+}
+
+/// Batch axes, rows and columns of an array of two dimensions or more.
+fn split(x: &Array) -> (&[usize], usize, usize) {
+    let rank = x.0.shape.len();
+    (&x.0.shape[..rank - 2], x.0.shape[rank - 2], x.0.shape[rank - 1])
 }
 
 impl Quantized {
@@ -149,70 +390,282 @@ impl Quantized {
         self.check()?;
         let mut shape = self.scales.0.shape.clone();
         let last = shape.len() - 1;
-        shape[last] *= self.form.group_size as usize;
+        shape[last] *= self.form.group_size();
         Ok(shape)
     }
 
-    /// Checks that codes, scales and biases belong together.
+    /// Checks that codes, scales, biases and global scale belong together.
     ///
     /// # Errors
     /// If one of the arrays failed, or shapes or dtypes do not fit.
     pub fn check(&self) -> Result<()> {
-        let Quantized { codes, scales, biases, form } = self;
-        [codes, scales, biases].into_iter().try_for_each(|a| a.check())?;
-        quantization(form.group_size, form.bits)?;
+        let Quantized { codes, scales, biases, global_scale, form } = self;
+        let all: Vec<&Array> = [codes, scales].into_iter().chain(biases).collect();
+        all.iter().try_for_each(|a| a.check())?;
+        form.check()?;
         let (c, s) = (&codes.0.shape, &scales.0.shape);
-        let fits = codes.0.dtype == DType::U32
-            && matches!(scales.0.dtype, DType::F16 | DType::BF16 | DType::F32)
-            && biases.0.dtype == scales.0.dtype
-            && s == &biases.0.shape
+        let dtype = scales.0.dtype;
+        let dtypes = codes.0.dtype == DType::U32
+            && (if form.is_affine() { is_weight(dtype) } else { dtype == DType::U8 })
+            && biases.iter().all(|b| b.0.dtype == dtype);
+        let k = s.last().and_then(|groups| groups.checked_mul(form.group_size()));
+        let fits = dtypes
+            && biases.is_some() == form.is_affine()
+            && biases.iter().all(|b| b.0.shape == *s)
             && c.len() == s.len()
             && c.len() >= 2
             && c[..c.len() - 1] == s[..s.len() - 1]
-            && c[c.len() - 1] * 32
-                == s[s.len() - 1] * form.group_size as usize * form.bits as usize;
-        if fits {
-            return Ok(());
+            && k.is_some_and(|k| c[c.len() - 1] == form.words(k));
+        if !fits {
+            let why = format!("codes, scales and biases do not belong together for {form}");
+            return Err(error(ErrorKind::Shape, "quantized", why, &all));
         }
-        let why = format!(
-            "codes, scales and biases do not belong together for {} bits in groups of {}",
-            form.bits, form.group_size
-        );
-        Err(error(ErrorKind::Shape, "quantized", why, &[codes, scales, biases]))
+        if let Some(g) = global_scale {
+            global_operand("quantized", *form, g, &c[..c.len() - 2])?.check()?;
+        }
+        Ok(())
     }
 
-    /// The matrix in the scales' dtype.
+    /// The operands of primitives: codes, scales, biases, global scale.
+    fn parts(&self) -> Result<Inputs> {
+        let (batch, ..) = split(&self.codes);
+        let global = self.global_scale.as_ref();
+        let global =
+            global.map(|g| global_operand("quantized", self.form, g, batch)).transpose()?;
+        let [codes, scales] = [&self.codes, &self.scales].map(Array::clone);
+        Ok([codes, scales].into_iter().chain(self.biases.clone()).chain(global).collect())
+    }
+
+    /// The matrix in the scales' dtype, or in bfloat16 where scales are bytes, as in MLX.
     #[track_caller]
     pub fn dequantize(&self) -> Array {
+        let affine = self.form.is_affine();
+        self.dequantize_to(if affine { self.scales.0.dtype } else { DType::BF16 })
+    }
+
+    /// The matrix in float16, bfloat16 or float32; computed in float32 and rounded once.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = full([1, 32], 3.0f32).quantize(Quantization::MxFp8)?;
+    /// assert_eq!(w.dequantize_to(DType::F32).to_vec::<f32>()?, [3.0; 32]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn dequantize_to(&self, dtype: DType) -> Array {
         attempt(|| {
             let shape = self.shape()?;
-            let inputs = [self.codes.clone(), self.scales.clone(), self.biases.clone()];
+            if !is_weight(dtype) {
+                let why = format!("to float16, bfloat16 or float32, not to {dtype}");
+                return Err(Error::new(ErrorKind::DType, "dequantize", why));
+            }
             let dequantize = Prim::Quantized(QuantizedOp::Dequantize(self.form));
-            Ok(prim(dequantize, inputs, shape, self.scales.0.dtype))
+            Ok(prim(dequantize, self.parts()?, shape, dtype))
         })
     }
 
     /// The rows at `indices` of a two-dimensional matrix, dequantized: `(…indices, k)`.
     #[track_caller]
     pub fn take_rows(&self, indices: &Array) -> Array {
-        let pick = |a: &Array| a.take(indices, 0);
-        let rows = Quantized {
-            codes: pick(&self.codes),
-            scales: pick(&self.scales),
-            biases: pick(&self.biases),
-            form: self.form,
-        };
-        if indices.0.shape.is_empty() {
+        attempt(|| {
+            self.check()?;
+            if self.codes.0.shape.len() != 2 {
+                let why = "rows are taken from one matrix";
+                return Err(error(ErrorKind::Shape, "take_rows", why, &[&self.codes, indices]));
+            }
             // A single row is a matrix of one row to the kernels.
-            let lift = |a: &Array| a.expand_dims(0);
-            let one = Quantized {
-                codes: lift(&rows.codes),
-                scales: lift(&rows.scales),
-                biases: lift(&rows.biases),
+            let single = indices.0.shape.is_empty() && !indices.0.failed;
+            let indices = if single { indices.expand_dims(0) } else { indices.clone() };
+            // Taken before the last axis goes: (…indices, words) is a batch of matrices.
+            let pick = |a: &Array| {
+                let rows = a.take(&indices, 0);
+                rows.check().map(|()| rows)
+            };
+            let rows = Quantized {
+                codes: pick(&self.codes)?,
+                scales: pick(&self.scales)?,
+                biases: self.biases.as_ref().map(pick).transpose()?,
+                global_scale: self.global_scale.clone(),
                 form: self.form,
             };
-            return one.dequantize().squeeze(0);
+            let out = rows.dequantize();
+            Ok(if single { out.squeeze(0) } else { out })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    const FLOATS: [Quantization; 3] =
+        [Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4];
+
+    #[track_caller]
+    fn fails(a: Array, kind: ErrorKind, op: &str) {
+        let error = a.eval().unwrap_err();
+        assert_eq!((error.kind(), error.op()), (kind, op), "{error}");
+    }
+
+    fn matrix(shape: &[usize]) -> Array {
+        let n: usize = shape.iter().product();
+        (arange(n, DType::F32).reshape(shape) * 0.37).sin()
+    }
+
+    #[test]
+    fn bad_weights() {
+        let bad = |a: &Array, form, kind| {
+            let error = a.quantize(form).unwrap_err();
+            assert_eq!((error.kind(), error.op()), (kind, "quantize"), "{error}");
+            fails(
+                a.fake_quantize(form, None),
+                kind,
+                if kind == ErrorKind::Value { "quantize" } else { "fake_quantize" },
+            );
+        };
+        for form in FLOATS.into_iter().chain([quantization(32, 1).unwrap()]) {
+            bad(&zeros([64], DType::F32), form, ErrorKind::Shape);
+            bad(&zeros([2, form.group_size() + 8], DType::F32), form, ErrorKind::Shape);
+            bad(&zeros([2, 64], DType::F64), form, ErrorKind::DType);
+            bad(&zeros([2, 64], DType::I32), form, ErrorKind::DType);
         }
-        rows.dequantize()
+        let w = zeros([2, 64], DType::F32);
+        bad(&w, Quantization::Affine { group_size: 16, bits: 4 }, ErrorKind::Value);
+        bad(&w, Quantization::Affine { group_size: 64, bits: 7 }, ErrorKind::Value);
+        bad(&w, Quantization::Affine { group_size: 0, bits: 0 }, ErrorKind::Value);
+    }
+
+    #[test]
+    fn bad_global_scales() {
+        let w = matrix(&[3, 2, 32]);
+        let with = |form, g: &Array| w.quantize_scaled(form, Some(g)).unwrap_err().kind();
+        assert_eq!(with(Quantization::MxFp4, &Array::scalar(1f32)), ErrorKind::Value);
+        assert_eq!(with(quantization(32, 4).unwrap(), &Array::scalar(1f32)), ErrorKind::Value);
+        assert_eq!(with(Quantization::NvFp4, &Array::scalar(1f64)), ErrorKind::DType);
+        assert_eq!(with(Quantization::NvFp4, &ones([2], DType::F32)), ErrorKind::Shape);
+        let q = w.quantize_scaled(Quantization::NvFp4, Some(&zeros([3], DType::F32))).unwrap();
+        fails(q.dequantize(), ErrorKind::Value, "quantize");
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together() {
+        let w = matrix(&[4, 64]);
+        let affine = w.quantize(quantization(32, 4).unwrap()).unwrap();
+        let float = w.quantize(Quantization::MxFp4).unwrap();
+        let x = ones([1, 64], DType::F32);
+        let bad = |q: Quantized| {
+            fails(q.dequantize(), ErrorKind::Shape, "quantized");
+            fails(x.quantized_matmul(&q, true), ErrorKind::Shape, "quantized");
+            fails(x.gather_qmm(&q, None, None, true), ErrorKind::Shape, "quantized");
+            fails(q.take_rows(&Array::scalar(0)), ErrorKind::Shape, "quantized");
+        };
+        bad(Quantized { biases: None, ..affine.clone() });
+        bad(Quantized { biases: affine.biases.clone(), ..float.clone() });
+        bad(Quantized { form: Quantization::NvFp4, ..float.clone() });
+        bad(Quantized { form: Quantization::MxFp8, ..float.clone() });
+        bad(Quantized { scales: float.scales.clone(), ..affine.clone() });
+        bad(Quantized { scales: affine.scales.clone(), ..float.clone() });
+        bad(Quantized { codes: float.codes.astype(DType::I32), ..float.clone() });
+        bad(Quantized {
+            codes: float.codes.at_index(0, 0),
+            scales: float.scales.at_index(0, 0),
+            ..float
+        });
+        let huge = usize::MAX / 64;
+        let scales = Array::scalar(1u8).broadcast_to([1, huge]);
+        let codes = Array::scalar(1u32).broadcast_to([1, 4]);
+        let form = Quantization::MxFp4;
+        let q = Quantized { codes, scales, biases: None, global_scale: None, form };
+        assert!(q.check().is_err());
+    }
+
+    #[test]
+    fn bad_products() {
+        let w = matrix(&[2, 4, 64]).quantize(Quantization::MxFp8).unwrap();
+        let op = "quantized_matmul";
+        fails(ones([1, 32], DType::F32).quantized_matmul(&w, true), ErrorKind::Shape, op);
+        fails(ones([1, 64], DType::F32).quantized_matmul(&w, false), ErrorKind::Shape, op);
+        fails(ones([3, 1, 64], DType::F32).quantized_matmul(&w, true), ErrorKind::Shape, op);
+        fails(ones([1, 64], DType::I32).quantized_matmul(&w, true), ErrorKind::DType, op);
+        fails(Array::scalar(1f32).quantized_matmul(&w, true), ErrorKind::Shape, op);
+        fails(w.dequantize_to(DType::F64), ErrorKind::DType, "dequantize");
+        fails(w.take_rows(&Array::scalar(0)), ErrorKind::Shape, "take_rows");
+        let x = ones([1, 64], DType::F32);
+        let affine = matrix(&[4, 64]).quantize(quantization(64, 4).unwrap()).unwrap();
+        fails(x.qqmm(&affine, None), ErrorKind::Value, "qqmm");
+        fails(x.gather_qqmm(&affine, None, None, None), ErrorKind::Value, "gather_qqmm");
+        fails(x.qqmm(&w, Some(&Array::scalar(1f32))), ErrorKind::Value, "fake_quantize");
+        let pick = Array::from_slice(&[2], [1]);
+        fails(x.gather_qmm(&w, None, Some(&pick), true), ErrorKind::Index, "gather_qmm");
+        fails(x.gather_qmm(&w, Some(&pick), None, true), ErrorKind::Index, "gather_qmm");
+    }
+
+    #[test]
+    fn vectors_and_batches() -> Result<()> {
+        for form in FLOATS {
+            let dense = matrix(&[2, 5, 64]);
+            let w = dense.quantize(form)?;
+            let plain = w.dequantize_to(DType::F32);
+            let x = matrix(&[3, 1, 2, 64]);
+            let y = x.quantized_matmul(&w, true);
+            assert_eq!(y.shape()?, [3, 2, 2, 5]);
+            let error = (y - x.matmul(&plain.mt())).abs().max(..).item::<f32>()?;
+            assert!(error < 1e-5, "{form}: {error}");
+            let v = matrix(&[64]);
+            assert_eq!(v.quantized_matmul(&w, true).shape()?, [2, 5]);
+            let pick = Array::from_slice(&[1u8, 0, 1], [3]);
+            let y = v.gather_qmm(&w, None, Some(&pick), true);
+            assert_eq!(y.shape()?, [3, 5]);
+            let want = v.matmul(&plain.mt()).take(&pick, 0);
+            assert!((y - want).abs().max(..).item::<f32>()? < 1e-5);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_of_tables() -> Result<()> {
+        for form in FLOATS.into_iter().chain([quantization(32, 1)?]) {
+            let w = matrix(&[7, 96]).quantize(form)?;
+            let all = w.dequantize();
+            for shape in [vec![], vec![3], vec![2, 2]] {
+                let n: usize = shape.iter().product();
+                let at = (arange(n, DType::I32) * 3 - 7).reshape(shape);
+                assert!(w.take_rows(&at).array_equal(&all.take(&at, 0), false).item::<bool>()?);
+            }
+        }
+        let w =
+            matrix(&[7, 96]).quantize_scaled(Quantization::NvFp4, Some(&Array::scalar(1f32)))?;
+        let at = Array::from_slice(&[6, 0], [2]);
+        let rows = w.take_rows(&at);
+        assert!(rows.array_equal(&w.dequantize().take(&at, 0), false).item::<bool>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn quantized_activations() -> Result<()> {
+        for form in [Quantization::NvFp4, Quantization::MxFp8] {
+            let (x, w) = (matrix(&[3, 64]), matrix(&[5, 64]));
+            let both = |a: &Array| a.quantize(form).map(|q| q.dequantize_to(DType::F32));
+            let want = both(&x)?.matmul(&both(&w)?.mt());
+            let close = |y: Array| (y - &want).abs().max(..).item::<f32>().map(|e| e < 1e-5);
+            let q = w.quantize(form)?;
+            assert!(close(x.qqmm(&q, None))?);
+            assert!(close(x.qqmm_dense(&w, form, None, None))?);
+            let batch = x.expand_dims(0).broadcast_to([2, 3, 64]);
+            let pick = Array::from_slice(&[1], [1]);
+            assert!(close(batch.gather_qqmm(&q, Some(&pick), None, None))?);
+            assert_eq!(x.astype(DType::BF16).qqmm(&q, None).dtype()?, DType::BF16);
+            assert_eq!(x.at_index(0, 0).qqmm(&q, None).shape()?, [5]);
+        }
+        let (x, w) = (matrix(&[3, 64]) * 1e-5, matrix(&[5, 64]));
+        let q = w.quantize(Quantization::NvFp4)?;
+        // Without a global scale so small activations are lost.
+        assert_eq!(x.qqmm(&q, None).abs().max(..).item::<f32>()?, 0.0);
+        let y = x.qqmm(&q, Some(&x.abs().max(..)));
+        let want = x.matmul(&w.mt());
+        let error = (y - &want).abs().max(..).item::<f32>()? / want.abs().max(..).item::<f32>()?;
+        assert!(error < 0.2, "{error}");
+        Ok(())
     }
 }

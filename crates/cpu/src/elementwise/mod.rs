@@ -12,7 +12,7 @@
 mod binary;
 pub(crate) mod cast;
 mod complex;
-mod fp8;
+pub(crate) mod fp8;
 pub(crate) mod kernels;
 mod plan;
 mod run;

@@ -7,6 +7,9 @@
 //! transposed, sliced and broadcast ones are packed as they lie.
 
 pub(crate) mod driver;
+pub(crate) mod grouped;
+#[cfg(test)]
+mod grouped_tests;
 pub(crate) mod kernel;
 pub(crate) mod pack;
 #[cfg(test)]
@@ -18,7 +21,7 @@ use crate::convert;
 use crate::strided::{Collapsed, collapse};
 use driver::{Pack, Product, Store};
 use kernel::Compute;
-use lazul_ir::{DType, Job};
+use lazul_ir::{DType, ErrorKind, Job, OpError};
 use pack::{Complex, Dense, Side};
 
 /// `a (…, m, k) · b (…, k, n)`.
@@ -47,6 +50,11 @@ pub(crate) fn matmul(job: &Job<'_>) {
         DType::C64 => run_complex(shape, left, right, output),
         _ => run::<i32>(shape, &left, &right, output),
     }
+}
+
+/// The error of an index that names nothing.
+fn index_error(op: &'static str, why: String) -> OpError {
+    OpError::new(ErrorKind::Index, op, why)
 }
 
 /// The rows of the left operand, with as many batch axes merged into them as its layout and the
