@@ -50,6 +50,8 @@ pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
 pub use ops::fft;
 pub use ops::index::At;
+#[cfg(feature = "linalg")]
+pub use ops::linalg;
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
 pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
@@ -67,6 +69,8 @@ pub fn threads() -> usize {
 
 /// What a program that uses arrays needs.
 pub mod prelude {
+    #[cfg(feature = "linalg")]
+    pub use crate::linalg;
     pub use crate::{
         Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
         arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,

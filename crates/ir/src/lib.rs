@@ -32,8 +32,8 @@ pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, Prim, Quantization, QuantizedOp,
-    ReduceOp, ScanOp, ScatterOp, ViewOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, LinalgOp, Prim, Quantization,
+    QuantizedOp, ReduceOp, ScanOp, ScatterOp, Vectors, ViewOp,
 };
 pub use scalar::Scalar;
 pub use shape::{Shape, Strides};

@@ -8,6 +8,7 @@ pub mod elementwise;
 pub mod fast;
 pub mod fft;
 pub mod index;
+pub mod linalg;
 pub mod matmul;
 pub mod quantized;
 pub mod reduce;
