@@ -35,8 +35,8 @@ pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Prim, ReduceOp, ScanOp,
-    ScatterOp, ViewOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, LinalgOp, Prim, ReduceOp,
+    ScanOp, ScatterOp, Vectors, ViewOp,
 };
 pub use quantized::{NVFP4_RANGE, Quantization, QuantizedOp};
 pub use scalar::Scalar;
