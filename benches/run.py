@@ -4,7 +4,7 @@
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
-made of them by llama.cpp's converter. Peers that are not installed are left out, and said so. Build
+made of them by benches/peers/gguf_files.py. Peers that are not installed are left out, and said so. Build
 first: cargo build --release -p lazul-benches
 """
 import argparse
@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.path.join(HERE, "..", "target", "release")
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
+BIN = os.path.join(TARGET, "release")
 
 
 def run(command, threads=2):
@@ -36,9 +37,11 @@ def ops(rounds):
     programs = {
         "lazul, unfused": [os.path.join(BIN, "ops")],
         "lazul, fused": [os.path.join(BIN, "ops"), "fused"],
+        "lazul, compiled": [os.path.join(BIN, "ops"), "compiled"],
         "numpy": python("ops.py", "numpy"),
         "torch": python("ops.py", "torch"),
         "mlx": python("ops.py", "mlx"),
+        "mlx, compiled": python("ops.py", "mlx-compiled"),
     }
     seen = {}
     for _ in range(rounds):
