@@ -58,6 +58,13 @@ impl Array {
 
     /// An array of `shape` from little-endian bytes in row-major order, of any alignment, copied.
     /// Bytes of bool elements are true if not zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_bytes(&[1, 0, 2, 0], [2], DType::U16);
+    /// assert_eq!(x.to_vec::<u16>()?, [1, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl IntoInts, dtype: DType) -> Array {
         let n = bytes.len() / dtype.size();
@@ -232,6 +239,12 @@ impl Array {
 
     /// Computes the array and gives its elements' little-endian bytes in row-major order.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(258u16).to_bytes()?, [2, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::eval()`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
@@ -365,5 +378,22 @@ impl Storage {
     /// Whether nobody else shares the memory.
     pub(crate) fn is_unique_buffer(&self) -> bool {
         matches!(self, Storage::Buffer(b) if b.is_unique())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    #[test]
+    fn sizes() {
+        let x = zeros([2, 3, 4], DType::F16);
+        assert_eq!((x.ndim().unwrap(), x.size().unwrap(), x.nbytes().unwrap()), (3, 24, 48));
+        assert_eq!((x.shape().unwrap(), x.dims().unwrap()), (&[2, 3, 4][..], [2, 3, 4]));
+        assert_eq!((x.dim(0).unwrap(), x.dim(-1).unwrap()), (2, 4));
+        assert!(x.dim(3).is_err() && x.dim(-4).is_err() && x.dims::<2>().is_err());
+        let failed = x.reshape(7);
+        assert!(failed.size().is_err() && failed.ndim().is_err() && failed.nbytes().is_err());
+        assert_eq!(zeros((), DType::C64).nbytes().unwrap(), 8);
     }
 }

@@ -50,6 +50,11 @@ pub fn device_count(kind: DeviceKind) -> usize {
 }
 
 /// Every device there is to run on.
+///
+/// ```
+/// use lazul_core::device::{default_device, devices};
+/// assert!(devices().contains(&default_device()));
+/// ```
 pub fn devices() -> Vec<Device> {
     [DeviceKind::Cpu, DeviceKind::Gpu]
         .into_iter()
@@ -58,6 +63,11 @@ pub fn devices() -> Vec<Device> {
 }
 
 /// Whether there is such a device.
+///
+/// ```
+/// use lazul_core::device::{Device, DeviceKind, is_available};
+/// assert!(is_available(Device { kind: DeviceKind::Cpu, index: 0 }));
+/// ```
 pub fn is_available(device: Device) -> bool {
     device.index < device_count(device.kind)
 }

@@ -39,6 +39,12 @@ pub fn set_printoptions(options: PrintOptions) {
 }
 
 /// How arrays are printed now, on this thread.
+///
+/// ```
+/// use lazul_core::print::{PrintOptions, get_printoptions, printoptions};
+/// let options = PrintOptions { precision: Some(3) };
+/// assert_eq!(printoptions(options, get_printoptions), options);
+/// ```
 pub fn get_printoptions() -> PrintOptions {
     SCOPED.get().unwrap_or_else(|| *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()))
 }

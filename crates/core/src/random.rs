@@ -32,6 +32,12 @@ pub fn seed(seed: u64) {
 }
 
 /// The key of a seed: its upper and lower 32 bits.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(random::key((1 << 32) + 2).to_vec::<u32>()?, [1, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn key(seed: u64) -> Array {
     Array::from_slice(&[(seed >> 32) as u32, seed as u32], [2])
 }
@@ -55,12 +61,25 @@ fn key_or_next(key: Option<&Array>) -> Array {
 }
 
 /// `num` independent keys, `(num, 2)`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(random::split(&random::key(0), 2).shape()?, &[2, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn split(key: &Array, num: usize) -> Array {
     bits([num, 2], DType::U32, Some(key))
 }
 
 /// Uniformly random bits: u8, u16 or u32.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let bits = random::bits([2], DType::U32, Some(&random::key(0)));
+/// assert_eq!(bits.shape()?, &[2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn bits(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
     let key = key_or_next(key);
@@ -210,6 +229,13 @@ fn symmetric(shape: impl IntoInts, key: Option<&Array>) -> Array {
 /// Integers in `low ..= high - 1` of an integer dtype. `low` and `high` broadcast to `shape`.
 ///
 /// Drawn through f32 as MLX does, so values beyond 2^24 have gaps, and `high` itself can come up.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::randint(0, 10, [4], DType::I32, Some(&random::key(0)));
+/// assert_eq!(x.to_vec::<i32>()?, [9, 2, 6, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn randint(
     low: impl IntoOperand,
@@ -231,6 +257,13 @@ pub fn randint(
 }
 
 /// True with probability `p`, which broadcasts to `shape`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::bernoulli(0.5, [4], Some(&random::key(0)));
+/// assert_eq!(x.to_vec::<bool>()?, [false, true, false, true]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn bernoulli(p: impl IntoOperand, shape: impl IntoInts, key: Option<&Array>) -> Array {
     let p = p.into_operand().into_array_beside("bernoulli", DType::F32).astype(DType::F32);
@@ -238,6 +271,12 @@ pub fn bernoulli(p: impl IntoOperand, shape: impl IntoInts, key: Option<&Array>)
 }
 
 /// Standard Gumbel numbers of any float dtype, drawn in f32.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(random::gumbel([3], DType::F32, None).shape()?, &[3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn gumbel(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
     attempt(|| {
@@ -248,6 +287,12 @@ pub fn gumbel(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array 
 }
 
 /// Laplace numbers of mean 0 and scale 1, of any float dtype, drawn in f32.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(random::laplace([3], DType::F32, None).shape()?, &[3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn laplace(shape: impl IntoInts, dtype: DType, key: Option<&Array>) -> Array {
     attempt(|| {
@@ -313,6 +358,13 @@ pub fn truncated_normal(
 }
 
 /// The integers `0 .. n` in random order, as u32.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = random::permutation(5, Some(&random::key(0)));
+/// assert_eq!(x.to_vec::<u32>()?, [1, 2, 0, 4, 3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn permutation(n: usize, key: Option<&Array>) -> Array {
     bits([n], DType::U32, key).argsort(0)

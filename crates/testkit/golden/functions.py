@@ -307,8 +307,57 @@ def products():
         case("einsum", [normals(2, 3), normals(3, 4)], None, {"subscripts": text})
 
 
+def views():
+    x = rng.integers(0, 99, (2, 1, 3, 4)).astype(i32)
+    for shape in ((6, 4), (-1,), (2, -1, 2), (1, 24, 1)):
+        case("reshape", [x], x.reshape(shape), {"shape": shape}, mlx=lambda a: mx.reshape(a, shape))
+    for bad in ((5, -1), (-1, -1), (23,), (-2, -12)):
+        case("reshape", [x], None, {"shape": bad})
+    for a, b in ((0, -1), (1, 2), (-2, -1), (2, 2)):
+        case("flatten", [x], np.array(mx.flatten(mx.array(x), a, b)), {"start": a, "end": b}, by="mlx")
+    case("flatten", [i32(3)], i32([3]), {"start": 0, "end": -1}, mlx=mx.flatten)
+    case("flatten", [x], None, {"start": 2, "end": 1})
+    for axis, shape in ((3, (2, 2)), (-2, (3, 1)), (0, (-1, 1))):
+        case("unflatten", [x], np.array(mx.unflatten(mx.array(x), axis, shape)), {"axis": axis, "shape": shape}, by="mlx")
+    case("unflatten", [x], None, {"axis": 3, "shape": [3, -1]})
+    for axes in ((1,), (-3,), ()):
+        ref = np.squeeze(x, axes or None)
+        case("squeeze", [x], ref, {"axes": axes}, mlx=lambda a: mx.squeeze(a, axes or None))
+    case("squeeze", [x], None, {"axes": [0]})
+    for axes in ((0,), (-1,), (0, 2), (-1, 1)):
+        case("expand_dims", [x], np.expand_dims(x, axes), {"axes": axes}, mlx=lambda a: mx.expand_dims(a, axes))
+    case("expand_dims", [x], None, {"axes": [0, 0]})
+    case("expand_dims", [x], None, {"axes": [5]})
+    for axes in ((3, 2, 1, 0), (0, -1, 1, 2)):
+        case("transpose", [x], np.transpose(x, axes), {"axes": axes}, mlx=lambda a: mx.transpose(a, axes))
+    case("transpose", [x], np.transpose(x), mlx=mx.transpose)
+    case("transpose", [x], None, {"axes": [0, 0, 1, 2]})
+    case("matrix_transpose", [x], x.mT, mlx=lambda a: a.mT)
+    for a, b in ((0, -1), (-2, 0), (1, 1)):
+        case("moveaxis", [x], np.moveaxis(x, a, b), {"axes": [a, b]}, mlx=lambda v: mx.moveaxis(v, a, b))
+        case("swapaxes", [x], np.swapaxes(x, a, b), {"axes": [a, b]}, mlx=lambda v: mx.swapaxes(v, a, b))
+    case("moveaxis", [x], None, {"axes": [0, 4]})
+    case("swapaxes", [x], None, {"axes": [-5, 0]})
+    for shape in ((2, 5, 3, 4), (3, 2, 1, 3, 4)):
+        case("broadcast_to", [x], np.broadcast_to(x, shape), {"shape": shape}, mlx=lambda a: mx.broadcast_to(a, shape))
+    case("broadcast_to", [x], None, {"shape": [2, 1, 3, 5]})
+    both = [i32([[1], [2]]), i32([3, 4, 5]), i32(6)]
+    case("broadcast_arrays", both, list(np.broadcast_arrays(*both)), mlx=mx.broadcast_arrays)
+    case("broadcast_arrays", [i32([1, 2]), i32([1, 2, 3])], None)
+    case("contiguous", [x], x, mlx=mx.contiguous)
+    for name in ("zeros", "ones", "zeros_like", "ones_like"):
+        case(name, [f32([[3, 4]])], getattr(np, name[:5].strip("_"))((1, 2), f32), mlx=lambda a: getattr(mx, name)(a if "like" in name else a.shape, mx.float32))
+    case("full", [i32(7)], np.full((2, 2), 7, i32), {"shape": [2, 2]}, mlx=lambda a: mx.full((2, 2), a))
+    case("full", [i32([1, 2])], np.full((3, 2), [1, 2], i32), {"shape": [3, 2]}, mlx=lambda a: mx.full((3, 2), a))
+    case("full", [i32([1, 2])], None, {"shape": [3, 3]})
+    case("full_like", [f32([1, 2]), i32(7)], f32([7, 7]), mlx=mx.full_like)
+    case("identity", [], np.identity(3, f32), {"n": 3}, mlx=lambda: mx.identity(3))
+    case("positive", [f32([-1, NAN, -0.0])], f32([-1, NAN, -0.0]), mlx=mx.positive)
+
+
 quantiles()
 counting()
+views()
 order()
 masks()
 shapes()

@@ -3,8 +3,8 @@
 use lazul_core::ints::{IntoAxes, Ints};
 use lazul_core::ops::search::Side;
 use lazul_core::{
-    Array, DType, Error, Interpolation, bartlett, blackman, einsum, hamming, hanning,
-    linspace_open, meshgrid, meshgrid_sparse,
+    Array, DType, Error, Interpolation, bartlett, blackman, broadcast_arrays, einsum, full,
+    hamming, hanning, identity, linspace_open, meshgrid, meshgrid_sparse, ones, zeros,
 };
 use lazul_testkit::{Case, Golden, Report, Rule, array_of, compare};
 use serde_json::Value;
@@ -125,6 +125,27 @@ fn call(name: &str, x: &[Array], a: &Case) -> Result<Vec<Array>, Error> {
         },
         "diagonal" => x[0].diagonal_of(int(a, "offset"), a.ints("axes")[0], a.ints("axes")[1]),
         "einsum" => einsum(a.str("subscripts"), x),
+        "reshape" => x[0].reshape(a.ints("shape")),
+        "flatten" => x[0].flatten(int(a, "start"), int(a, "end")),
+        "unflatten" => x[0].unflatten(int(a, "axis"), a.ints("shape")),
+        "squeeze" => x[0].squeeze(a.ints("axes")),
+        "expand_dims" => x[0].expand_dims(a.ints("axes")),
+        "transpose" if a.get("axes").is_null() => x[0].t(),
+        "transpose" => x[0].transpose(a.ints("axes")),
+        "matrix_transpose" => x[0].mt(),
+        "moveaxis" => x[0].moveaxis(a.ints("axes")[0], a.ints("axes")[1]),
+        "swapaxes" => x[0].swapaxes(a.ints("axes")[0], a.ints("axes")[1]),
+        "broadcast_to" => x[0].broadcast_to(a.ints("shape")),
+        "broadcast_arrays" => return broadcast_arrays(x),
+        "contiguous" => x[0].t().t().contiguous(),
+        "zeros" => zeros(x[0].shape()?, x[0].dtype()?),
+        "ones" => ones(x[0].shape()?, x[0].dtype()?),
+        "zeros_like" => x[0].zeros_like(),
+        "ones_like" => x[0].ones_like(),
+        "full" => full(a.ints("shape"), &x[0]),
+        "full_like" => x[0].full_like(&x[1]),
+        "identity" => identity(size("n"), DType::F32),
+        "positive" => x[0].positive(),
         other => panic!("no function {other}"),
     }])
 }

@@ -172,3 +172,18 @@ fn gradients() -> Result<()> {
     assert!(vmap(|row: &Array| row.index(row.greater(1.0)))(&x).is_err());
     Ok(())
 }
+
+/// Of values written to one place the last stays; of values added every one counts.
+#[test]
+fn along_an_axis() -> Result<()> {
+    let x = arange(6, DType::F32).reshape([2, 3]);
+    let at = Array::from_slice(&[0i32, 0, -1, 1], [2, 2]);
+    let v = Array::from_slice(&[10.0f32, 20.0, 30.0, 40.0], [2, 2]);
+    let added = x.add_along_axis(&at, &v, 1);
+    assert_eq!(added.to_vec::<f32>()?, [30.0, 1.0, 2.0, 3.0, 44.0, 35.0]);
+    assert_eq!(x.put_along_axis(&at, &v, 1).to_vec::<f32>()?, [20.0, 1.0, 2.0, 3.0, 40.0, 30.0]);
+    assert_eq!(x.take_along_axis(&at, 1).to_vec::<f32>()?, [0.0, 0.0, 5.0, 4.0]);
+    let outside = Array::from_slice(&[3i32, 0], [2, 1]);
+    assert!(x.add_along_axis(&outside, 1.0, 1).eval().is_err());
+    Ok(())
+}

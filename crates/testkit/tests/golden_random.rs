@@ -53,7 +53,7 @@ fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
                 case.id()
             );
             let at: Vec<i64> = args.ints("at");
-            all.take(&Array::from_slice(&at, [at.len()]), 0)
+            all.take(Array::from_slice(&at, [at.len()]), 0)
         }
         "uniform" => random::uniform(given("low", dtype), given("high", dtype), shape, dtype, key),
         "randint" => {

@@ -32,6 +32,12 @@ pub fn zeros(shape: impl IntoInts, dtype: DType) -> Array {
 }
 
 /// An array of ones (`true` for bool).
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(ones([2], DType::F32).to_vec::<f32>()?, [1.0, 1.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn ones(shape: impl IntoInts, dtype: DType) -> Array {
     filled("ones", shape, Scalar::from_f64(1.0, dtype))
@@ -52,18 +58,36 @@ pub fn full(shape: impl IntoInts, value: impl IntoOperand) -> Array {
 
 impl Array {
     /// Zeros of this array's shape and dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).zeros_like().to_vec::<i32>()?, [0, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn zeros_like(&self) -> Array {
         if self.0.failed { self.clone() } else { zeros(&self.0.shape, self.0.dtype) }
     }
 
     /// Ones of this array's shape and dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).ones_like().to_vec::<i32>()?, [1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn ones_like(&self) -> Array {
         if self.0.failed { self.clone() } else { ones(&self.0.shape, self.0.dtype) }
     }
 
     /// `value` over this array's shape, in this array's dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::U8).full_like(7).to_vec::<u8>()?, [7, 7]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn full_like(&self, value: impl IntoOperand) -> Array {
         if self.0.failed {
@@ -145,6 +169,12 @@ pub fn arange_step(
 }
 
 /// `num` values from `start` to `stop`, both included, evenly spaced.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(linspace(0.0, 1.0, 3, DType::F32).to_vec::<f32>()?, [0.0, 0.5, 1.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn linspace(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
     if num < 2 {
@@ -184,12 +214,24 @@ pub fn eye(n: usize, m: usize, k: i64, dtype: DType) -> Array {
 }
 
 /// The `n × n` identity matrix.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(identity(2, DType::I32).to_vec::<i32>()?, [1, 0, 0, 1]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn identity(n: usize, dtype: DType) -> Array {
     eye(n, n, 0, dtype)
 }
 
 /// An `n × m` matrix with ones on and below diagonal `k`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(tri(2, 3, 0, DType::I32).to_vec::<i32>()?, [1, 0, 0, 1, 1, 0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn tri(n: usize, m: usize, k: i64, dtype: DType) -> Array {
     diagonal_test(n, m, |d| d.less_equal(k)).astype(dtype)
@@ -205,12 +247,24 @@ fn diagonal_test(n: usize, m: usize, test: impl Fn(&Array) -> Array) -> Array {
 
 impl Array {
     /// The array with everything above diagonal `k` of its last two axes set to zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2, 2], DType::I32).tril(0).to_vec::<i32>()?, [1, 0, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn tril(&self, k: i64) -> Array {
         self.triangle("tril", |n, m| tri(n, m, k, DType::Bool))
     }
 
     /// The array with everything below diagonal `k` of its last two axes set to zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2, 2], DType::I32).triu(0).to_vec::<i32>()?, [1, 1, 0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn triu(&self, k: i64) -> Array {
         self.triangle("triu", |n, m| tri(n, m, k.saturating_sub(1), DType::Bool).logical_not())

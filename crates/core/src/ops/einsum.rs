@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::node::Array;
 use lazul_ir::{DType, Shape};
 pub use path::EinsumPath;
+use std::borrow::Borrow;
 use words::{Equation, Label};
 
 /// The sum of products that `subscripts` name: for each operand the letters of its axes, and after `->`
@@ -28,16 +29,17 @@ use words::{Equation, Label};
 /// use lazul_core::prelude::*;
 /// let a = arange(6, DType::F32).reshape([2, 3]);
 /// let b = ones([3, 2], DType::F32);
-/// assert_eq!(einsum("ij,jk->ik", &[a.clone(), b]).to_vec::<f32>()?, [3.0, 3.0, 12.0, 12.0]);
-/// assert_eq!(einsum("ij->ji", &[a.clone()]).shape()?, &[3, 2]);
-/// assert_eq!(einsum("ij,ij->", &[a.clone(), a]).item::<f32>()?, 55.0);
+/// assert_eq!(einsum("ij,jk->ik", &[&a, &b]).to_vec::<f32>()?, [3.0, 3.0, 12.0, 12.0]);
+/// assert_eq!(einsum("ij->ji", &[&a]).shape()?, &[3, 2]);
+/// assert_eq!(einsum("ij,ij->", &[&a, &a]).item::<f32>()?, 55.0);
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 #[track_caller]
-pub fn einsum(subscripts: &str, operands: &[Array]) -> Array {
+pub fn einsum<T: Borrow<Array>>(subscripts: &str, operands: &[T]) -> Array {
+    let operands: Vec<Array> = operands.iter().map(|a| a.borrow().clone()).collect();
     attempt(|| {
         operands.iter().try_for_each(Array::check)?;
-        let equation = Equation::parse("einsum", subscripts, operands)?;
+        let equation = Equation::parse("einsum", subscripts, &operands)?;
         let steps = path::path(&equation).steps;
         let dtype = operands.iter().map(|a| a.0.dtype).reduce(DType::promote);
         let dtype = dtype.unwrap_or(DType::F32);
@@ -81,10 +83,11 @@ pub fn einsum(subscripts: &str, operands: &[Array]) -> Array {
 /// # Errors
 /// If an operand failed, or does not fit the subscripts.
 #[track_caller]
-pub fn einsum_path(subscripts: &str, operands: &[Array]) -> Result<EinsumPath> {
+pub fn einsum_path<T: Borrow<Array>>(subscripts: &str, operands: &[T]) -> Result<EinsumPath> {
+    let operands: Vec<Array> = operands.iter().map(|a| a.borrow().clone()).collect();
     operands.iter().try_for_each(Array::check)?;
     let site = crate::scope::call_site();
-    let equation = Equation::parse("einsum_path", subscripts, operands).map_err(|e| e.at(site))?;
+    let equation = Equation::parse("einsum_path", subscripts, &operands).map_err(|e| e.at(site))?;
     Ok(path::path(&equation))
 }
 
@@ -183,7 +186,7 @@ mod tests {
     #[test]
     fn subscripts_that_do_not_fit() {
         let x = ones([2, 3], DType::F32);
-        let one = |s: &str| einsum(s, std::slice::from_ref(&x));
+        let one = |s: &str| einsum(s, &[&x]);
         let bad = [
             "",
             "i",
@@ -205,8 +208,8 @@ mod tests {
         for s in bad {
             assert!(one(s).check().is_err(), "{s}");
         }
-        assert!(einsum("", &[]).check().is_err());
-        assert!(einsum("ij,kj", &[x.clone(), ones([2, 4], DType::F32)]).check().is_err());
+        assert!(einsum::<Array>("", &[]).check().is_err());
+        assert!(einsum("ij,kj", &[&x, &ones([2, 4], DType::F32)]).check().is_err());
         assert!(einsum_path("ij", &[x.reshape(7)]).is_err());
         assert!(one("...i->i").check().is_err());
     }
@@ -215,12 +218,12 @@ mod tests {
     fn ones_broadcast_and_integers_wrap() {
         let a = arange(3, DType::F32).reshape([3, 1]);
         let b = arange(4, DType::F32).reshape([1, 4]);
-        let sum = einsum("ij,ij->", &[a.clone(), b.clone()]);
+        let sum = einsum("ij,ij->", &[&a, &b]);
         assert_eq!(sum.item::<f32>().unwrap(), 18.0);
         assert_eq!(einsum("ij,ij->j", &[a, b]).to_vec::<f32>().unwrap(), [0.0, 3.0, 6.0, 9.0]);
         let bytes = full([3], 100).astype(DType::U8);
-        assert_eq!(einsum("i->", &[bytes.clone()]).item::<u8>().unwrap(), 44);
-        assert_eq!(einsum("i,i->", &[bytes.clone(), bytes]).item::<u8>().unwrap(), 48);
+        assert_eq!(einsum("i->", &[&bytes]).item::<u8>().unwrap(), 44);
+        assert_eq!(einsum("i,i->", &[&bytes, &bytes]).item::<u8>().unwrap(), 48);
         let truth = Array::from_slice(&[false, true], [2]);
         assert!(einsum("i->", &[truth]).item::<bool>().unwrap());
     }
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn nothing_sums_to_zero() {
         let (a, b) = (zeros([2, 0], DType::F32), zeros([0, 3], DType::F32));
-        assert_eq!(einsum("ij,jk", &[a.clone(), b]).to_vec::<f32>().unwrap(), [0.0; 6]);
+        assert_eq!(einsum("ij,jk", &[&a, &b]).to_vec::<f32>().unwrap(), [0.0; 6]);
         assert_eq!(einsum("ij->i", &[a]).to_vec::<f32>().unwrap(), [0.0; 2]);
     }
 

@@ -68,6 +68,13 @@ impl Array {
     }
 
     /// The elements of the flattened array at `indices`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// assert_eq!(x.take_flat(Array::from_slice(&[4, -1], [2])).to_vec::<i32>()?, [4, 5]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn take_flat(&self, indices: impl IntoOperand) -> Array {
         self.reshape([-1]).take(indices, 0)
@@ -75,6 +82,13 @@ impl Array {
 
     /// The elements at `indices` along an axis, position by position along the others: dimensions
     /// other than the axis broadcast.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3, 1, 2, 9, 7, 8], [2, 3]);
+    /// assert_eq!(x.take_along_axis(&x.argsort(1), 1).to_vec::<i32>()?, [1, 2, 3, 7, 8, 9]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn take_along_axis(&self, indices: &Array, axis: i64) -> Array {
         attempt(|| {
@@ -86,12 +100,26 @@ impl Array {
 
     /// This array with `values` written at `indices` along an axis; of several writes to one place
     /// the last stays. `values` broadcasts to the shape of `indices`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, at) = (zeros([2, 2], DType::I32), Array::from_slice(&[1, 0], [2, 1]));
+    /// assert_eq!(x.put_along_axis(&at, 7, 1).to_vec::<i32>()?, [0, 7, 7, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn put_along_axis(&self, indices: &Array, values: impl IntoOperand, axis: i64) -> Array {
         self.scatter_axis(ScatterOp::Assign, indices, values, axis)
     }
 
     /// This array with `values` added at `indices` along an axis, every one of them.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, at) = (ones(3, DType::I32), Array::from_slice(&[1, 1], [2]));
+    /// assert_eq!(x.add_along_axis(&at, 5, 0).to_vec::<i32>()?, [1, 11, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn add_along_axis(&self, indices: &Array, values: impl IntoOperand, axis: i64) -> Array {
         self.scatter_axis(ScatterOp::Add, indices, values, axis)

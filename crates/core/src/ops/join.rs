@@ -47,6 +47,13 @@ pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
 }
 
 /// Arrays of one shape joined along a new axis.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let rows = [arange(2, DType::I32), zeros(2, DType::I32)];
+/// assert_eq!(stack(&rows, 1).to_vec::<i32>()?, [0, 0, 1, 0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn stack(arrays: &[Array], axis: i64) -> Array {
     let expanded: Vec<Array> = arrays.iter().map(|a| a.expand_dims(axis)).collect();
@@ -55,6 +62,12 @@ pub fn stack(arrays: &[Array], axis: i64) -> Array {
 
 impl Array {
     /// Every element repeated `repeats` times along an axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).repeat(2, 0).to_vec::<i32>()?, [0, 0, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn repeat(&self, repeats: usize, axis: i64) -> Array {
         attempt(|| {
@@ -69,6 +82,12 @@ impl Array {
     }
 
     /// The whole array repeated along each axis; missing leading entries are 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).tile([2]).to_vec::<i32>()?, [0, 1, 0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn tile(&self, reps: impl IntoInts) -> Array {
         let reps = reps.into_ints();
@@ -182,7 +201,7 @@ impl Array {
             let mirrored = |period: i64, edge: i64| {
                 let from = if first { -count } else { n };
                 let i = arange_step(from, from + count, 1, DType::I64).remainder(period);
-                self.take(&i.minimum(i.negative() + edge), at)
+                self.take(i.minimum(i.negative() + edge), at)
             };
             Ok(Some(match mode {
                 Pad::Constant(value) => {

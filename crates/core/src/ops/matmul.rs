@@ -109,12 +109,26 @@ impl Array {
     }
 
     /// Every product of an element of one flattened array with one of the other: `(n, m)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(2, DType::I32);
+    /// assert_eq!((&x + 1).outer(&x).to_vec::<i32>()?, [0, 1, 0, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn outer(&self, other: &Array) -> Array {
         self.reshape([-1, 1]).multiply(other.reshape([1, -1]))
     }
 
     /// Inner product over the last axes: `(…a, …b)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(3, DType::F32);
+    /// assert_eq!(x.inner(&x).item::<f32>()?, 5.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn inner(&self, other: &Array) -> Array {
         if self.0.shape.is_empty() || other.0.shape.is_empty() {
@@ -205,6 +219,13 @@ impl Array {
     }
 
     /// Sum of products over pairs of axes: the remaining axes of both, in order.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, y) = (ones([2, 3], DType::F32), ones([3, 4], DType::F32));
+    /// assert_eq!(x.tensordot(&y, &[1], &[0]).shape()?, &[2, 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn tensordot(&self, other: &Array, axes: &[i64], other_axes: &[i64]) -> Array {
         attempt(|| {

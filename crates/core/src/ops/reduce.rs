@@ -257,6 +257,12 @@ impl Array {
     }
 
     /// As [`Array::count_nonzero`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(4, DType::F32).count_nonzero_keepdims(..).shape()?, &[1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn count_nonzero_keepdims(&self, axes: impl IntoAxes) -> Array {
         self.astype(DType::Bool).sum_keepdims(axes)
@@ -277,6 +283,13 @@ impl Array {
     }
 
     /// As [`Array::minmax`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (low, _) = arange(4, DType::I32).minmax_keepdims(0);
+    /// assert_eq!(low.shape()?, &[1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn minmax_keepdims(&self, axes: impl IntoAxes) -> (Array, Array) {
         let axes = axes.into_axes();
@@ -285,12 +298,25 @@ impl Array {
 
     /// Index of the smallest element along an axis, as u32: the first NaN if there is one, else the
     /// first smallest. Not over an empty axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2.0f32, 1.0, 3.0], [3]);
+    /// assert_eq!(x.argmin(0).item::<u32>()?, 1);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argmin(&self, axis: i64) -> Array {
         arg_reduce(ArgReduceOp::ArgMin, self, axis, false)
     }
 
     /// As [`Array::argmin`]; the axis stays with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).argmin_keepdims(1).shape()?, &[2, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argmin_keepdims(&self, axis: i64) -> Array {
         arg_reduce(ArgReduceOp::ArgMin, self, axis, true)
@@ -311,6 +337,12 @@ impl Array {
     }
 
     /// As [`Array::argmax`]; the axis stays with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).argmax_keepdims(0).shape()?, &[1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argmax_keepdims(&self, axis: i64) -> Array {
         arg_reduce(ArgReduceOp::ArgMax, self, axis, true)

@@ -59,6 +59,12 @@ impl Array {
     }
 
     /// Axes `start ..= end` (negative from the end) merged into one.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).flatten(1, -1).shape()?, &[2, 12]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn flatten(&self, start: i64, end: i64) -> Array {
         attempt(|| {
@@ -80,6 +86,12 @@ impl Array {
     }
 
     /// One axis split into several; one of them may be -1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 12], DType::F32).unflatten(1, [3, -1]).shape()?, &[2, 3, 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn unflatten(&self, axis: i64, shape: impl IntoInts) -> Array {
         let mut parts = shape.into_ints();
@@ -109,6 +121,12 @@ impl Array {
     }
 
     /// New axes of length one at the given positions of the result (negative from its end).
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).expand_dims([0, -1]).shape()?, &[1, 3, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn expand_dims(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -122,6 +140,12 @@ impl Array {
     }
 
     /// Axes of length one removed: those given, or all of them for `()`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([1, 3, 1], DType::F32).squeeze(()).shape()?, &[3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn squeeze(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -173,6 +197,12 @@ impl Array {
     }
 
     /// All axes in reverse order.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).t().shape()?, &[4, 3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn t(&self) -> Array {
         let rank = self.0.shape.len() as i64;
@@ -180,12 +210,24 @@ impl Array {
     }
 
     /// The last two axes swapped.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).mt().shape()?, &[2, 4, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn mt(&self) -> Array {
         self.swapaxes(-1, -2)
     }
 
     /// Two axes swapped.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).swapaxes(0, -1).shape()?, &[4, 3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn swapaxes(&self, a: i64, b: i64) -> Array {
         attempt(|| {
@@ -198,6 +240,12 @@ impl Array {
     }
 
     /// One axis moved to another position.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).moveaxis(0, -1).shape()?, &[3, 4, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn moveaxis(&self, from: i64, to: i64) -> Array {
         attempt(|| {
@@ -212,6 +260,12 @@ impl Array {
 
     /// The array repeated along axes of length one, and along new leading axes, to `shape`. Takes no
     /// memory.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).broadcast_to([2, 2]).to_vec::<i32>()?, [0, 1, 0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl IntoInts) -> Array {
         let site = call_site();
@@ -281,6 +335,13 @@ impl Array {
 
     /// The slice at one index of an axis, which goes away. The index must be in bounds; negative
     /// ones count from the end.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]);
+    /// assert_eq!(x.at_index(0, -1).to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn at_index(&self, axis: i64, index: i64) -> Array {
         attempt(|| {
@@ -297,6 +358,12 @@ impl Array {
     }
 
     /// Elements in reverse order along axes (`()` for all).
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(3, DType::I32).flip(0).to_vec::<i32>()?, [2, 1, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn flip(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -310,6 +377,13 @@ impl Array {
     }
 
     /// Equal parts along an axis, whose length must be a multiple of `parts`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let parts = arange(4, DType::I32).split(2, 0)?;
+    /// assert_eq!(parts[1].to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`], for a bad axis, and where the length does not divide.
@@ -325,6 +399,13 @@ impl Array {
     }
 
     /// Parts along an axis, cut at the given indices.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let parts = arange(4, DType::I32).split_at(&[1], 0)?;
+    /// assert_eq!(parts[1].to_vec::<i32>()?, [1, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`], and for a bad axis.
@@ -433,6 +514,12 @@ impl Array {
     }
 
     /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(1.0f32).view(DType::U32).item::<u32>()?, 0x3f80_0000);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn view(&self, dtype: DType) -> Array {
         attempt(|| {
@@ -463,6 +550,13 @@ impl Array {
     }
 
     /// The elements in row-major order in memory of their own.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]).t().contiguous();
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 2, 1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn contiguous(&self) -> Array {
         if self.0.failed {
@@ -499,6 +593,13 @@ pub(crate) fn python_slice(
 }
 
 /// Arrays broadcast to their common shape.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let both = broadcast_arrays(&[zeros([2, 1], DType::F32), zeros(3, DType::F32)])?;
+/// assert_eq!(both[0].shape()?, &[2, 3]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 ///
 /// # Errors
 /// If an array failed, or the shapes do not broadcast.

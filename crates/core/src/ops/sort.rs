@@ -9,6 +9,13 @@ use lazul_ir::{DType, Prim};
 
 impl Array {
     /// Elements in ascending order along an axis: stable, NaN last.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3.0f32, f32::NAN, 1.0], [3]);
+    /// assert_eq!(x.sort(0).slice_axis(0, 0, 2).to_vec::<f32>()?, [1.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn sort(&self, axis: i64) -> Array {
         attempt(|| {
@@ -61,6 +68,13 @@ impl Array {
 
     /// The elements rearranged along an axis so that the one at `kth` (negative from the end) is
     /// where sorting would put it, smaller ones before it and larger ones after it.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3, 1, 2], [3]).partition(1, 0);
+    /// assert_eq!(x.at_index(0, 1).item::<i32>()?, 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn partition(&self, kth: i64, axis: i64) -> Array {
         attempt(|| {
@@ -70,6 +84,13 @@ impl Array {
     }
 
     /// The indices (u32) that partition an axis; see [`Array::partition`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let at = Array::from_slice(&[3, 1, 2], [3]).argpartition(1, 0);
+    /// assert_eq!(at.at_index(0, 1).item::<u32>()?, 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argpartition(&self, kth: i64, axis: i64) -> Array {
         attempt(|| {

@@ -69,6 +69,13 @@ impl Array {
     }
 
     /// As [`Array::quantile`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 3], DType::F32);
+    /// assert_eq!(x.quantile_keepdims(0.5, 1, Interpolation::Linear).shape()?, &[2, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn quantile_keepdims(
         &self,
@@ -98,6 +105,13 @@ impl Array {
     }
 
     /// As [`Array::percentile`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 3], DType::F32);
+    /// assert_eq!(x.percentile_keepdims(50, 0, Interpolation::Linear).shape()?, &[1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn percentile_keepdims(
         &self,
@@ -213,7 +227,7 @@ mod tests {
         let x = arange(4, DType::F32);
         for q in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             assert!(x.quantile(q, .., LINEAR).check().is_err(), "{q}");
-            let dynamic = x.quantile(&Array::scalar(q), .., LINEAR);
+            let dynamic = x.quantile(Array::scalar(q), .., LINEAR);
             assert!(dynamic.check().is_ok() && dynamic.eval().is_err(), "{q}");
         }
         assert!(x.percentile(101, .., LINEAR).check().is_err());

@@ -59,7 +59,7 @@ fn places(shape: &Shape, strides: &[i64], offset: usize) -> Array {
     for (i, (&d, &s)) in shape.iter().zip(strides).enumerate() {
         let mut axis = vec![1usize; shape.len()];
         axis[i] = d;
-        at = at + (arange(d, DType::I64) * s).reshape(axis);
+        at += (arange(d, DType::I64) * s).reshape(axis);
     }
     at.broadcast_to(shape)
 }

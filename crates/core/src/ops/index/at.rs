@@ -81,12 +81,26 @@ enum Update {
 
 impl At {
     /// The array with the elements replaced.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32);
+    /// assert_eq!(x.at(x.greater(1)).set(0).to_vec::<i32>()?, [0, 1, 0, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn set(self, values: impl IntoOperand) -> Array {
         self.update(Update::Set, values)
     }
 
     /// The array with values added.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(3, DType::I32).at([0, 0]).add(5);
+    /// assert_eq!(x.to_vec::<i32>()?, [10, 1, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     #[allow(clippy::should_implement_trait)] // It is MLX's name, and `At` is no number.
     pub fn add(self, values: impl IntoOperand) -> Array {
@@ -120,18 +134,39 @@ impl At {
     }
 
     /// The array with elements divided by values. Not for integers and bool.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = ones(3, DType::F32).at([0, 0]).divide(2.0);
+    /// assert_eq!(x.to_vec::<f32>()?, [0.25, 1.0, 1.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn divide(self, values: impl IntoOperand) -> Array {
         self.update(Update::Divide, values)
     }
 
     /// The array with the larger of old and new values; NaN if either is. Not for complex64.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(3, DType::I32).at(..2).maximum(1);
+    /// assert_eq!(x.to_vec::<i32>()?, [1, 1, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn maximum(self, values: impl IntoOperand) -> Array {
         self.update(Update::Max, values)
     }
 
     /// The array with the smaller of old and new values; NaN if either is. Not for complex64.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(3, DType::I32).at(1..).minimum(1);
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn minimum(self, values: impl IntoOperand) -> Array {
         self.update(Update::Min, values)
