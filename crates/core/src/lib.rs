@@ -62,6 +62,8 @@ pub use ops::fft;
 pub use ops::grouped::BlockMasks;
 pub use ops::index::{At, Ellipsis, Index, IntoIndex, IntoIndices, NewAxis, Slice, Step};
 pub use ops::join::{Pad, concatenate, stack};
+#[cfg(feature = "linalg")]
+pub use ops::linalg;
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
 pub use ops::search::Side;
@@ -83,6 +85,8 @@ pub fn threads() -> usize {
 
 /// What a program that uses arrays needs.
 pub mod prelude {
+    #[cfg(feature = "linalg")]
+    pub use crate::linalg;
     pub use crate::{
         Array, BlockMasks, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType,
         Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad, Quantization, Quantized, Scan,

@@ -9,8 +9,8 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    conv, elementwise, fast, fft, grouped, index, matmul, prim as node, quantized, reduce, scan,
-    search, shape, sort,
+    conv, elementwise, fast, fft, grouped, index, linalg, matmul, prim as node, quantized, reduce,
+    scan, search, shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -85,9 +85,11 @@ pub(crate) fn vjp(
     cotangents: &[Option<Array>],
     wanted: &[bool],
 ) -> Result<Slots> {
-    let first = cotangents.first().and_then(Option::as_ref);
-    // Quantizing is the only primitive with several outputs, and it has no gradient.
-    let Some(c) = first else { return Ok(none(call.inputs.len())) };
+    if cotangents.iter().all(Option::is_none) {
+        return Ok(none(call.inputs.len()));
+    }
+    // Of primitives with one output; others look at all cotangents.
+    let c = &or_zeros(&cotangents[0], &call.outputs[0]);
     Ok(match prim {
         Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
         Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
@@ -119,6 +121,7 @@ pub(crate) fn vjp(
         | Prim::DynamicSliceUpdate { .. } => index::rules::vjp(prim, call, c, wanted)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_vjp(*axis, call, c),
         Prim::Fft { kind, axis, scale } => fft::rules::vjp(*kind, *axis, *scale, call, c),
+        Prim::Linalg(op) => linalg::rules::vjp(*op, call, cotangents, wanted)?,
         Prim::Quantized(op) => quantized::rules::vjp(op, call, cotangents, wanted)?,
         Prim::Grouped(op) => grouped::rules::vjp(*op, call, c, wanted)?,
         Prim::Fast(op) => fast::rules::vjp(op, call, c, wanted)?,
@@ -153,6 +156,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         | Prim::DynamicSliceUpdate { .. } => index::rules::jvp(prim, call, tangents)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_jvp(*axis, call, tangents),
         Prim::Fft { kind, axis, scale } => fft::rules::jvp(*kind, *axis, *scale, call, tangents),
+        Prim::Linalg(op) => linalg::rules::jvp(*op, call, tangents)?,
         Prim::Quantized(op) => quantized::rules::jvp(op, call, tangents)?,
         Prim::Grouped(op) => grouped::rules::jvp(*op, call, tangents),
         Prim::Fast(op) => fast::rules::jvp(op, call, tangents)?,
@@ -211,6 +215,7 @@ pub(crate) fn vmap(
             let (kind, axis, scale) = (*kind, axis + 1, *scale);
             again(Prim::Fft { kind, axis, scale }, all(), size, &outputs[0])
         }
+        Prim::Linalg(op) => linalg::rules::vmap(*op, inputs, batched, size, outputs)?,
         // A batch of keys is what the primitive takes.
         Prim::RandomBits => again(Prim::RandomBits, all(), size, &outputs[0]),
         Prim::Quantized(op) => quantized::rules::vmap(op, inputs, batched, size, outputs)?,

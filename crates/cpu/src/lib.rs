@@ -16,6 +16,8 @@ mod elementwise;
 mod fft;
 mod index;
 pub mod isa;
+#[cfg(feature = "linalg")]
+mod linalg;
 mod load;
 mod math;
 mod matmul;
@@ -92,6 +94,13 @@ impl Backend for CpuBackend {
             Prim::RandomBits => random::bits(job),
             Prim::Fft { kind, axis, scale } => {
                 return fft::fft(*kind, *axis as usize, scale.get(), job);
+            }
+            #[cfg(feature = "linalg")]
+            Prim::Linalg(op) => return linalg::linalg(*op, job),
+            #[cfg(not(feature = "linalg"))]
+            Prim::Linalg(op) => {
+                let why = "this program was built without the feature `linalg`";
+                return Err(OpError::new(lazul_ir::ErrorKind::Device, op.name(), why));
             }
             Prim::Quantized(op) => match *op {
                 QuantizedOp::Quantize(q) => return quantized::quantize(q, job),

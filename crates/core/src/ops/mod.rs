@@ -14,6 +14,7 @@ pub mod grouped;
 pub mod hadamard;
 pub mod index;
 pub mod join;
+pub mod linalg;
 pub mod matmul;
 pub mod quantized;
 pub mod reduce;
