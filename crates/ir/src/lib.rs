@@ -18,6 +18,7 @@ pub mod elementwise;
 pub mod error;
 pub mod job;
 pub mod layout;
+pub mod linalg;
 pub mod prim;
 pub mod quantized;
 pub mod scalar;
@@ -33,6 +34,7 @@ pub use error::{ErrorKind, OpError};
 pub use half::{bf16, f16};
 pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
+pub use linalg::{LinalgOp, Vectors};
 pub use num_complex::Complex32;
 pub use prim::{
     ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, LinalgOp, Prim, ReduceOp,

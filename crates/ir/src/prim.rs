@@ -4,7 +4,7 @@
 //! promoted before a primitive is made: a backend may rely on what is said here. Where a variant
 //! does not say otherwise, operands may have any strides and the output is row-major.
 
-use crate::{BinaryOp, ConvOp, QuantizedOp, Scalar, UnaryOp};
+use crate::{BinaryOp, ConvOp, LinalgOp, QuantizedOp, Scalar, UnaryOp};
 use smallvec::SmallVec;
 
 /// An `f32` attribute that compares and hashes by its bits.
@@ -590,6 +590,7 @@ impl Prim {
             Prim::Concatenate { .. } => "concatenate",
             Prim::RandomBits => "random_bits",
             Prim::Fft { kind, .. } => kind.name(),
+            Prim::Linalg(op) => op.name(),
             Prim::Quantized(op) => op.name(),
             Prim::Grouped(op) => op.name(),
             Prim::Linalg(op) => op.name(),

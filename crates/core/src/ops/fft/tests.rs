@@ -4,7 +4,7 @@
 use super::*;
 use crate::error::ErrorKind;
 use crate::ops::creation::{identity, ones, zeros};
-use crate::ops::shape::{concatenate, stack};
+use crate::ops::join::{concatenate, stack};
 use crate::random;
 use crate::transforms::{grad, jvp, vjp, vmap};
 use lazul_ir::Complex32;
