@@ -22,6 +22,6 @@ mod tests {
         // The sum of 1/k for k up to n, less log(n), less the first terms of what is left.
         let n = 1e6f64;
         let sum: f64 = (1..=1_000_000).rev().map(|k| 1.0 / k as f64).sum();
-        assert!((sum - n.ln() - 0.5 / n + 1.0 / (12.0 * n * n) - EULER_GAMMA).abs() < 1e-14);
+        assert!((sum - n.ln() - 0.5 / n + 1.0 / (12.0 * n * n) - EULER_GAMMA).abs() < 1e-12);
     }
 }

@@ -86,7 +86,7 @@ mod tests {
         let lazy = arange(3, DType::F32);
         assert!(buffer_size([&lazy]).is_err());
         assert!(buffer_size([&lazy.reshape(7)]).is_err());
-        assert_eq!(buffer_size([&zeros(1 << 40, DType::F32)]).unwrap(), 0);
+        assert_eq!(buffer_size([&zeros(1usize << 40, DType::F32)]).unwrap(), 0);
         assert_eq!(buffer_size([]).unwrap(), 0);
     }
 }

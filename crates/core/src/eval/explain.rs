@@ -19,7 +19,8 @@ use std::fmt::Write;
 /// use lazul_core::prelude::*;
 /// let x = arange(1000, DType::F32);
 /// x.eval()?;
-/// let text = explain(&(x * 2.0 + 1.0).exp().sum(..))?;
+/// let y = (x * 2.0 + 1.0).exp().sum(..);
+/// let text = explain(&y)?;
 /// assert!(text.contains("fused multiply, add, exp, sum"), "{text}");
 /// # Ok::<(), lazul_core::Error>(())
 /// ```

@@ -108,7 +108,7 @@ impl Array {
     /// let w = arange(64, DType::F32).reshape([2, 32]) * 1e-6;
     /// let q = w.quantize_scaled(Quantization::NvFp4, Some(&w.abs().max(..)))?;
     /// let error = (q.dequantize_to(DType::F32) - &w).abs().max(..).item::<f32>()?;
-    /// assert!(error < 1e-5);
+    /// assert!(error < 1.1e-5); // half of the widest gap between codes
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     ///
