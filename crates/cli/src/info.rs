@@ -106,7 +106,8 @@ impl Facts {
             match quantization(config) {
                 Some(q) => {
                     let field = |key: &str| q.get(key).map_or("-".to_string(), Value::to_string);
-                    format!("affine, {} bits in groups of {}", field("bits"), field("group_size"))
+                    let mode = q.get("mode").and_then(Value::as_str).unwrap_or("affine");
+                    format!("{mode}, {} bits in groups of {}", field("bits"), field("group_size"))
                 }
                 None => "none".to_string(),
             },

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::models::{self, LanguageModel};
 use crate::text::{TextFiles, TextModel};
-use lazul_core::{Array, ByteSource};
+use lazul_core::{Array, ByteSource, Quantization};
 use lazul_io::{ModelFolder, SafeTensors, json};
 use lazul_nn::{Module, TensorSource, Weights};
 use serde_json::Value;
@@ -141,19 +141,65 @@ fn is_harmless(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name.starts_with("lm_head.")
 }
 
-/// Refuses quantizations whose numbers would be taken for something else.
+/// Refuses quantizations whose numbers would be taken for something else. How each matrix is quantized
+/// its tensors tell; what the configuration says of it, on the whole or of one module, must exist.
 fn check_quantization(config: &Value) -> Result<()> {
     let block = config.get("quantization").or_else(|| config.get("quantization_config"));
     let Some(Value::Object(block)) = block else { return Ok(()) };
     if let Some(method) = block.get("quant_method").and_then(Value::as_str) {
         return Err(Error::Config(format!("quantization by {method:?} is not known")));
     }
-    let modes = [block.get("mode")].into_iter();
-    let modes = modes.chain(block.values().map(|v| v.get("mode"))).flatten();
-    for mode in modes {
-        if mode.as_str() != Some("affine") {
-            return Err(Error::Config(format!("quantization mode {mode} is not known")));
-        }
+    let modules = block.values().filter_map(Value::as_object);
+    for form in std::iter::once(block).chain(modules) {
+        let bad = |key: &str, value: &Value| {
+            Error::Config(format!("quantization: {key} is {value}, which is not known"))
+        };
+        let number = |key: &str| match form.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+                number.map(Some).ok_or_else(|| bad(key, value))
+            }
+        };
+        let mode = match form.get("mode") {
+            None | Some(Value::Null) => "affine",
+            Some(value) => value.as_str().ok_or_else(|| bad("mode", value))?,
+        };
+        Quantization::new(mode, number("group_size")?, number("bits")?)
+            .map_err(|e| Error::Config(format!("quantization: {}", e.message())))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantizations_of_a_configuration() {
+        let check =
+            |block: Value| check_quantization(&serde_json::json!({ "quantization": block }));
+        for good in [
+            serde_json::json!({}),
+            serde_json::json!({ "group_size": 64, "bits": 4 }),
+            serde_json::json!({ "group_size": 32, "bits": 4, "mode": "mxfp4" }),
+            serde_json::json!({ "mode": "nvfp4", "a.b": { "mode": "mxfp8", "bits": 8 }, "c": false }),
+            serde_json::json!({ "bits": 1, "a.b": true, "c": { "group_size": 16, "mode": "nvfp4", "global_scale": true } }),
+        ] {
+            check(good.clone()).unwrap_or_else(|e| panic!("{good}: {e}"));
+        }
+        for bad in [
+            serde_json::json!({ "bits": 7 }),
+            serde_json::json!({ "bits": -4 }),
+            serde_json::json!({ "bits": "4" }),
+            serde_json::json!({ "bits": 1u64 << 33 }),
+            serde_json::json!({ "mode": "nf4" }),
+            serde_json::json!({ "mode": 4 }),
+            serde_json::json!({ "group_size": 64, "bits": 4, "mode": "mxfp4" }),
+            serde_json::json!({ "a.b": { "mode": "mxfp8", "bits": 4 } }),
+            serde_json::json!({ "quant_method": "gptq", "bits": 4 }),
+        ] {
+            assert!(check(bad.clone()).is_err(), "{bad}");
+        }
+    }
 }

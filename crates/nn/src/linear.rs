@@ -9,7 +9,7 @@ use lazul_core::{Array, Quantization, Quantized, Result};
 pub enum Weight {
     /// Plain elements of a float dtype.
     Dense(Array),
-    /// Affine codes in groups.
+    /// Codes of a few bits in groups.
     Quantized(Quantized),
 }
 

@@ -140,16 +140,18 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
 }
 
-/// Codes, scales and biases, under the names that MLX gives them.
+/// Codes, scales, biases and global scale, under the names that MLX gives them.
 impl Module for Quantized {
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
         visitor.field("weight", &self.codes);
         visitor.field("scales", &self.scales);
         visitor.field("biases", &self.biases);
+        visitor.field("global_scale", &self.global_scale);
     }
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         visitor.field("weight", &mut self.codes);
         visitor.field("scales", &mut self.scales);
         visitor.field("biases", &mut self.biases);
+        visitor.field("global_scale", &mut self.global_scale);
     }
 }

@@ -1,7 +1,7 @@
 //! A checkpoint seen from one place of a model.
 
 use crate::linear::Weight;
-use lazul_core::{Array, Error, ErrorKind, Quantized, Result, quantization};
+use lazul_core::{Array, DType, Error, ErrorKind, Quantization, Quantized, Result, quantization};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -107,7 +107,9 @@ impl<'a> Weights<'a> {
         Err(Error::new(ErrorKind::Shape, "load", why))
     }
 
-    /// The matrix `weight (rows, columns)`: dense, or quantized where `scales` stand beside it.
+    /// The matrix `weight (rows, columns)`: dense, or quantized where `scales` stand beside it. How it
+    /// is quantized the tensors tell: scales that are bytes belong to small floats, others to affine
+    /// codes; lengths tell bits and groups.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
@@ -115,11 +117,10 @@ impl<'a> Weights<'a> {
         if !self.has("scales")? {
             return Ok(Weight::Dense(self.tensor("weight", &[rows, columns])?));
         }
-        let (codes, scales, biases) =
-            (self.any("weight")?, self.any("scales")?, self.any("biases")?);
+        let (codes, scales) = (self.any("weight")?, self.any("scales")?);
         let bad =
             |why: String| Error::new(ErrorKind::Shape, "load", format!("{}: {why}", self.path));
-        // A word holds 32 bits: lengths of codes and scales tell bits and group size.
+        // A word holds 32 bits.
         let (words, groups) = (codes.dim(-1)?, scales.dim(-1)?);
         let whole = columns > 0
             && groups > 0
@@ -128,13 +129,113 @@ impl<'a> Weights<'a> {
         if !whole {
             return Err(bad(format!("{words} words and {groups} groups for {columns} columns")));
         }
-        let group = u32::try_from(columns / groups).unwrap_or(u32::MAX);
-        let form = quantization(group, u32::try_from(words * 32 / columns).unwrap_or(u32::MAX))?;
-        let matrix = Quantized { codes, scales, biases, form };
+        let (group, bits) = (columns / groups, words * 32 / columns);
+        let form = match (scales.dtype()?, group, bits) {
+            (DType::U8, 32, 4) => Quantization::MxFp4,
+            (DType::U8, 32, 8) => Quantization::MxFp8,
+            (DType::U8, 16, 4) => Quantization::NvFp4,
+            (DType::U8, ..) => {
+                return Err(bad(format!(
+                    "no floats of {bits} bits in groups of {group} are known"
+                )));
+            }
+            _ => {
+                let size = |x: usize| u32::try_from(x).unwrap_or(u32::MAX);
+                quantization(size(group), size(bits))?
+            }
+        };
+        let biases = if form.is_affine() { Some(self.any("biases")?) } else { None };
+        let global_scale = match form {
+            Quantization::NvFp4 if self.has("global_scale")? => Some(self.any("global_scale")?),
+            _ => None,
+        };
+        let matrix = Quantized { codes, scales, biases, global_scale, form };
         let shape = matrix.shape()?;
         if shape[..] != [rows, columns] {
             return Err(bad(format!("is {shape}, the model needs ({rows},{columns})")));
         }
         Ok(Weight::Quantized(matrix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazul_core::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Tensors = BTreeMap<String, Array>;
+
+    fn put(tensors: &mut Tensors, path: &str, q: &Quantized) {
+        let parts = [("weight", Some(&q.codes)), ("scales", Some(&q.scales))];
+        let more = [("biases", q.biases.as_ref()), ("global_scale", q.global_scale.as_ref())];
+        for (name, part) in parts.into_iter().chain(more) {
+            if let Some(part) = part {
+                tensors.insert(format!("{path}.{name}"), part.clone());
+            }
+        }
+    }
+
+    fn table() -> Array {
+        (arange(5 * 64, DType::F32).reshape([5, 64]) * 0.37).sin()
+    }
+
+    #[test]
+    fn every_form_is_told_by_its_tensors() -> Result<()> {
+        let mut forms = vec![Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4];
+        for bits in [1, 2, 3, 4, 5, 6, 8] {
+            forms.extend([quantization(32, bits)?, quantization(64, bits)?]);
+        }
+        let x = ones([2, 64], DType::F32);
+        for form in forms {
+            let scales: &[Option<Array>] = match form {
+                Quantization::NvFp4 => &[None, Some(Array::scalar(1.0f32))],
+                _ => &[None],
+            };
+            for global in scales {
+                let q = table().quantize_scaled(form, global.as_ref())?;
+                let mut tensors = Tensors::new();
+                put(&mut tensors, "up", &q);
+                let used = RefCell::new(BTreeSet::new());
+                let up = crate::Linear::load(
+                    &Weights::tracking(&tensors, &used).at("up"),
+                    64,
+                    5,
+                    false,
+                )?;
+                assert_eq!(used.borrow().len(), tensors.len());
+                let Weight::Quantized(read) = &up.weight else {
+                    panic!("{form} was read as dense")
+                };
+                assert_eq!(read.form, form);
+                let names = crate::Module::parameters(&up);
+                assert_eq!(names.len(), tensors.len());
+                let same = up.forward(&x).array_equal(&x.quantized_matmul(&q, true), false);
+                assert!(same.item::<bool>()?);
+                let rows = crate::Embedding::load(&Weights::new(&tensors).at("up"), 5, 64)?;
+                let rows = rows.forward(&Array::from_slice(&[3, 1], [2]));
+                let want = q.dequantize().take(&Array::from_slice(&[3, 1], [2]), 0);
+                assert!(rows.array_equal(&want, false).item::<bool>()?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tensors_that_belong_to_no_form() -> Result<()> {
+        let q = table().quantize(Quantization::MxFp4)?;
+        let wrong = [
+            Quantized { scales: q.scales.repeat(2, -1).repeat(2, -1), ..q.clone() },
+            Quantized { codes: q.codes.repeat(4, -1), ..q.clone() },
+            Quantized { scales: q.scales.astype(DType::F32), ..q.clone() },
+            Quantized { codes: q.codes.astype(DType::I32), ..q.clone() },
+            Quantized { codes: q.codes.slice_axis(0, 0, 4), ..q.clone() },
+        ];
+        for q in wrong {
+            let mut tensors = Tensors::new();
+            put(&mut tensors, "up", &q);
+            assert!(crate::Linear::load(&Weights::new(&tensors).at("up"), 64, 5, false).is_err());
+        }
+        Ok(())
     }
 }
