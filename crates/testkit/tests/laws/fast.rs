@@ -79,7 +79,8 @@ fn ropes() -> Vec<Case> {
     let mut all = Vec::new();
     for traditional in [false, true] {
         for (dims, shape) in [(4, &[2, 2, 4][..]), (2, &[2, 1, 2, 4]), (4, &[2, 4])] {
-            for offsets in [&[][..], &shape[..1]] {
+            let one_each = (shape.len() > 2).then(|| &shape[..1]);
+            for offsets in [Some(&[][..]), one_each].into_iter().flatten() {
                 let how = Rope { dims, traditional, base: 10.0, scale: 0.5, freqs: None };
                 let offset = Input::indices(offsets, 5, DType::U32);
                 let inputs = vec![numbers(shape), offset];
@@ -111,12 +112,20 @@ enum Kind {
     Keep,
     KeepNothing,
     Added,
+    Length,
 }
 
 fn attention() -> Vec<Case> {
     let mut all = Vec::new();
-    for kind in [Kind::None, Kind::Causal, Kind::Window, Kind::Keep, Kind::KeepNothing, Kind::Added]
-    {
+    for kind in [
+        Kind::None,
+        Kind::Causal,
+        Kind::Window,
+        Kind::Keep,
+        Kind::KeepNothing,
+        Kind::Added,
+        Kind::Length,
+    ] {
         for sinks in [false, true] {
             // Two query heads share a head of keys; a query more than keys sees nothing when causal.
             let (h, hk, tq, tk) = match kind {
@@ -140,16 +149,21 @@ fn attention() -> Vec<Case> {
             if sinks {
                 inputs.push(numbers(&[h]));
             }
+            if let Kind::Length = kind {
+                inputs.push(Input::starts(&[tk], DType::I32));
+            }
             let name = format!("attention {kind:?} sinks {sinks}");
             all.push(Case::new(name, FLOATS, inputs, move |x| {
                 let mask = match kind {
                     Kind::None => Mask::None,
-                    Kind::Causal => Mask::Causal,
+                    Kind::Causal | Kind::Length => Mask::Causal,
                     Kind::Window => Mask::Window(2),
                     Kind::Keep | Kind::KeepNothing | Kind::Added => Mask::Array(x[3].clone()),
                 };
-                let sinks = sinks.then(|| &x[x.len() - 1]);
-                let how = Attention { scale: 0.7, mask, sinks };
+                let length = matches!(kind, Kind::Length).then(|| &x[x.len() - 1]);
+                let last = x.len() - 1 - usize::from(length.is_some());
+                let sinks = sinks.then(|| &x[last]);
+                let how = Attention { scale: 0.7, mask, sinks, length };
                 scaled_dot_product_attention(&x[0], &x[1], &x[2], &how)
             }));
         }

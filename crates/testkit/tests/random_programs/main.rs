@@ -8,7 +8,9 @@
 mod program;
 mod table;
 
-use lazul_core::{Array, DType, Error, compile, eval, grad, jvp, set_fusion, stack, vmap_axes, zeros};
+use lazul_core::{
+    Array, DType, Error, compile, eval, grad, jvp, set_fusion, stack, vmap_axes, zeros,
+};
 use lazul_testkit::{Report, Rule, compare};
 use program::{Program, Purpose};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -82,7 +84,8 @@ fn batched(
         }
     }
     let ours = vmap_axes(|x: &Vec<Array>| f(x), &axes, &[Some(0)])(&stacked).map_err(text)?;
-    let each = examples.iter().map(|e| f(e)).collect::<lazul_core::Result<Vec<_>>>().map_err(text)?;
+    let each =
+        examples.iter().map(|e| f(e)).collect::<lazul_core::Result<Vec<_>>>().map_err(text)?;
     let column = |i: usize| stack(&each.iter().map(|r| r[i].clone()).collect::<Vec<_>>(), 0);
     let theirs: Vec<Array> = (0..each[0].len()).map(column).collect();
     alike("a batch", &ours, &theirs, bound)
@@ -107,14 +110,16 @@ fn gradients(program: &Program, x: &[Array]) -> Result<(), String> {
     alike("compiled gradient", &compiled(&x).map_err(text)?, &lazy, None)?;
     for (i, (g, x)) in lazy.iter().zip(&x).enumerate() {
         let finite = g.isfinite().all(..).item::<bool>().map_err(text)?;
-        let form = g.shape() == x.shape() && g.dtype() == x.dtype();
+        let form = (g.shape().map_err(text)?, g.dtype().map_err(text)?);
+        let form = form == (x.shape().map_err(text)?, x.dtype().map_err(text)?);
         (finite && form).then_some(()).ok_or_else(|| format!("gradient {i} of {x:?}: {g:?}"))?;
     }
     batched(program, |x| grad(loss)(&x.to_vec()), Some(1e-9))?;
     // Along one direction: forward, reverse, and by differences.
     let v = program.arguments(7);
     let product = |(a, b): (&Array, &Array)| (a * b).sum(..).item::<f64>();
-    let back: f64 = lazy.iter().zip(&v).map(product).sum::<lazul_core::Result<f64>>().map_err(text)?;
+    let back: f64 =
+        lazy.iter().zip(&v).map(product).sum::<lazul_core::Result<f64>>().map_err(text)?;
     let (_, ahead) = jvp(loss, &x, &v).map_err(text)?;
     let ahead = ahead.item::<f64>().map_err(text)?;
     let near = |a: f64, b: f64, bound: f64| (a - b).abs() <= bound * b.abs().max(1.0);
@@ -222,6 +227,23 @@ fn programs_mean_the_same_however_they_run() {
     }
     println!("{} programs of {} failed: {wrong:?}", wrong.len(), last - first);
     report.finish();
+    long_chain_unfused();
+}
+
+/// A long chain needs no more stack where nothing is fused.
+fn long_chain_unfused() {
+    set_fusion(false);
+    let small = std::thread::Builder::new().stack_size(2 << 20);
+    let chain = small.spawn(|| {
+        let mut x = zeros([3], DType::F32);
+        for _ in 0..1_000_000 {
+            x += 1.0;
+        }
+        x.to_vec::<f32>()
+    });
+    let chain = chain.expect("a thread").join().expect("no overflow of the stack");
+    assert_eq!(chain.expect("evaluates"), [1e6; 3]);
+    set_fusion(true);
 }
 
 /// What is wrong with the program of a seed, in its smallest form.

@@ -92,9 +92,9 @@ impl Program {
         let largest = if large { 40_000 } else { 400 };
         let leaves: Vec<Leaf> =
             (0..2 + rng.below(3)).map(|_| Leaf::draw(&mut rng, shape, purpose)).collect();
-        let mut all: Vec<Array> =
-            leaves.iter().enumerate().map(|(i, l)| l.make(seed, i)).collect();
-        let allowed: Vec<usize> = (0..KINDS.len()).filter(|&k| allows(purpose, &KINDS[k])).collect();
+        let mut all: Vec<Array> = leaves.iter().enumerate().map(|(i, l)| l.make(seed, i)).collect();
+        let allowed: Vec<usize> =
+            (0..KINDS.len()).filter(|&k| allows(purpose, &KINDS[k])).collect();
         let mut steps = Vec::new();
         for _ in 0..3 + rng.below(28) {
             let kind = *rng.pick(&allowed);
@@ -200,7 +200,8 @@ impl Program {
     fn releasing(&self, value: usize) -> Option<Program> {
         let mut held = self.held.clone();
         let others = held.iter().enumerate().any(|(i, h)| i != value && *h);
-        (std::mem::replace(&mut held[value], false) && others).then(|| Program { held, ..self.clone() })
+        (std::mem::replace(&mut held[value], false) && others)
+            .then(|| Program { held, ..self.clone() })
     }
 
     /// A smaller program that still fails.

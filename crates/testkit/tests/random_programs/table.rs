@@ -183,7 +183,7 @@ kinds! {
     "attention" 3 near smooth |x, n| {
         let fit = |x: &Array| x.reshape([1, 1, -1, x.dim(-1).unwrap_or(0) as i64]);
         let mask = if n & 1 == 0 { Mask::Causal } else { Mask::None };
-        let how = Attention { scale: 0.5, mask, sinks: None };
+        let how = Attention { scale: 0.5, mask, ..Default::default() };
         scaled_dot_product_attention(&fit(x[0]), &fit(x[1]), &fit(x[2]), &how)
     };
     "matmul" 2 near rough |x, _| x[0].matmul(x[1]);
