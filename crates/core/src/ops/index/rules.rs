@@ -4,8 +4,8 @@ use crate::error::Result;
 use crate::node::Array;
 use crate::ops::creation::arange;
 use crate::ops::elementwise::where_;
+use crate::ops::join::Pad;
 use crate::ops::prim;
-use crate::ops::shape::Pad;
 use crate::rules::{
     Call, Outputs, Slots, again, all_batched, batch_shape, none, one, or_zeros, shifted, sum,
 };
