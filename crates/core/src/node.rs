@@ -210,8 +210,12 @@ impl Array {
         let (inputs, op) = (Inputs::from_iter([self.clone()]), Op::Identity { stop: false });
         let state = State::Lazy { op, inputs };
         let node = &self.0;
-        let trace = Some(trace.clone());
-        Array::from_state(node.shape.clone(), node.dtype, state, node.site, trace)
+        // The mark of a transform on another thread stays.
+        let trace = match &node.trace {
+            Some(own) if own.is_live() => Trace::joined(trace, own),
+            _ => trace.clone(),
+        };
+        Array::from_state(node.shape.clone(), node.dtype, state, node.site, Some(trace))
     }
 
     /// An argument that has no value.

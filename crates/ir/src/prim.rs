@@ -219,9 +219,10 @@ pub enum FastOp {
         bias: bool,
     },
     /// Rotary position embedding. `x (b, …, t, d), offset int32 (1 or b elements) [, freqs f32
-    /// (dims/2)]` → `x` with its first `dims` features rotated: position `p = offset + i` of row
-    /// `i` along `t`, angle `p * scale * base^(-2j/dims)` (or `p * scale / freqs[j]`) for pair `j`.
-    /// Pairs are `(2j, 2j+1)` if `traditional`, else `(j, j + dims/2)`. Angles in f32.
+    /// (dims/2)]` → `x`, of three axes or more, with its first `dims` features rotated: position
+    /// `p = offset + i` of row `i` along `t`, angle `p * scale * base^(-2j/dims)` (or
+    /// `p * scale / freqs[j]`) for pair `j`. Pairs are `(2j, 2j+1)` if `traditional`, else
+    /// `(j, j + dims/2)`. Angles in f32.
     Rope {
         /// Features rotated, even, at most `d`.
         dims: u32,

@@ -282,9 +282,14 @@ impl Scan {
         let given_y =
             |i: usize| or_zeros(&cotangents[self.carries + i], &call.outputs[self.carries + i]);
         over.extend(real_y.iter().map(|&i| given_y(i)));
+        // Gradients of gradients read the history, so it has cotangents too.
+        let of_history = |i: usize| cotangents.get(self.carries + ys + i)?.clone();
+        let read: Vec<usize> = real.iter().copied().filter(|&i| of_history(i).is_some()).collect();
+        over.extend(read.iter().filter_map(|&i| of_history(i)));
         let back = |carry: &[Array], x: &[Array]| {
             let (c_carry, sums) = carry.split_at(real.len());
-            let (inputs, c_y) = x.split_at(self.carries + self.xs);
+            let (inputs, rest) = x.split_at(self.carries + self.xs);
+            let (c_y, c_read) = rest.split_at(real_y.len());
             let mut given = vec![None; self.carries + ys];
             real.iter().zip(c_carry).for_each(|(&i, c)| given[i] = Some(c.clone()));
             real_y.iter().zip(c_y).for_each(|(&i, c)| given[self.carries + i] = Some(c.clone()));
@@ -301,7 +306,11 @@ impl Scan {
             };
             let found = pulled_through(step, &all, &given, &wanted)?;
             let at = |i: usize| or_zeros(&found[i], &all[i]);
-            let mut carry: Vec<Array> = real.iter().map(|&i| at(i)).collect();
+            let before = |i: usize| match read.iter().position(|&r| r == i) {
+                Some(r) => at(i) + &c_read[r],
+                None => at(i),
+            };
+            let mut carry: Vec<Array> = real.iter().map(|&i| before(i)).collect();
             carry.extend(kept.iter().zip(sums).map(|(&i, s)| match &found[inputs.len() + i] {
                 Some(c) => s + c,
                 None => s.clone(),

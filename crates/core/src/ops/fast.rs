@@ -145,8 +145,8 @@ impl Default for Rope {
     }
 }
 
-/// Rotary position embedding of `x (b, …, t, d)`: row `i` of the second-last axis stands at position
-/// `offset + i`. `offset` holds one integer, or one for each `b`.
+/// Rotary position embedding of `x (b, …, t, d)` or `(t, d)`: row `i` of the second-last axis stands at
+/// position `offset + i`. `offset` holds one integer, or one for each `b`.
 ///
 /// Source: Su et al., RoFormer, 2021.
 ///
@@ -170,9 +170,12 @@ pub fn rope(x: &Array, how: &Rope, offset: &Array) -> Array {
             return Err(error(ErrorKind::Shape, "rope", why, &[x]));
         }
         let n = offset.0.shape.size();
-        if !offset.0.dtype.is_integer() || n != 1 && n != x.0.shape[0] {
-            let why = "offset needs one integer, or one for each entry of the first axis";
+        if !offset.0.dtype.is_integer() || n != 1 && (rank == 2 || n != x.0.shape[0]) {
+            let why = "offset needs one integer, or one for each entry of a batch axis";
             return Err(error(ErrorKind::Shape, "rope", why, &[x, offset]));
+        }
+        if rank == 2 {
+            return Ok(rope(&x.expand_dims(0), how, offset).squeeze(0));
         }
         if let Some(freqs) = &how.freqs {
             freqs.check()?;
