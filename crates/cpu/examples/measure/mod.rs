@@ -4,8 +4,8 @@ use lazul_cpu::CpuBackend;
 use lazul_ir::{Backend, Buffer, DType, Job, Operand, Prim, Scalar, Shape, Target, Work};
 
 /// Row-major memory of some dtype, or its transpose.
-pub struct Tensor {
-    pub memory: Buffer,
+pub(crate) struct Tensor {
+    pub(crate) memory: Buffer,
     dtype: DType,
     shape: Vec<usize>,
     strides: Vec<isize>,
@@ -13,7 +13,7 @@ pub struct Tensor {
 
 impl Tensor {
     /// Numbers between -0.5 and 0.5, or any bits of u32.
-    pub fn new(dtype: DType, shape: &[usize]) -> Tensor {
+    pub(crate) fn new(dtype: DType, shape: &[usize]) -> Tensor {
         let n: usize = shape.iter().product();
         let words = (n * dtype.size()).div_ceil(8);
         let buffer = CpuBackend.alloc(words * 8).unwrap();
@@ -44,7 +44,7 @@ impl Tensor {
 
     /// The last two axes swapped.
     #[allow(dead_code)]
-    pub fn transposed(mut self) -> Tensor {
+    pub(crate) fn transposed(mut self) -> Tensor {
         let rank = self.shape.len();
         self.shape.swap(rank - 2, rank - 1);
         self.strides.swap(rank - 2, rank - 1);
@@ -58,7 +58,7 @@ impl Tensor {
 }
 
 /// Runs a primitive with one output.
-pub fn run(prim: &Prim, inputs: &[&Tensor], out: &mut Tensor) {
+pub(crate) fn run(prim: &Prim, inputs: &[&Tensor], out: &mut Tensor) {
     let inputs: Vec<_> = inputs.iter().map(|t| t.operand()).collect();
     let outputs = [Target { ptr: out.memory.ptr(), dtype: out.dtype, shape: &out.shape }];
     // SAFETY: tensors own memory of the stated extent.
@@ -80,7 +80,7 @@ fn now() -> f64 {
 }
 
 /// Seconds of the quickest call of `f(i)`, over at least 0.3 seconds.
-pub fn best(mut f: impl FnMut(usize)) -> f64 {
+pub(crate) fn best(mut f: impl FnMut(usize)) -> f64 {
     f(0);
     let (start, mut least, mut i) = (now(), f64::MAX, 1);
     while i < 6 || now() - start < 0.3 {

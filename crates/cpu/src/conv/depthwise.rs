@@ -8,16 +8,14 @@
 use super::axis::Axis;
 use super::patches::Patches;
 use super::target::Target;
+use super::vector::{Array, Bool, LANES, Lane, Read, Stored, Vector};
 use crate::copy::Shared;
 use crate::matmul::driver::with_scratch;
-use crate::matmul::kernel::Compute;
-use crate::{convert, pool};
+use crate::pool;
 use half::{bf16, f16};
 use lazul_ir::{DType, Operand};
 use smallvec::SmallVec;
 
-/// Lanes of a vector, in elements; processors with shorter ones use several.
-const LANES: usize = 16;
 /// Multiply-adds of a task, about.
 const GRAIN: usize = 1 << 16;
 
@@ -25,145 +23,6 @@ const GRAIN: usize = 1 << 16;
 pub(super) fn pays(groups: usize, x: &Operand<'_>, out: &lazul_ir::Target<'_>) -> bool {
     let (c_in, c_out) = (x.shape[x.shape.len() - 1], out.shape[out.shape.len() - 1]);
     c_in == groups && x.dtype != DType::C64 && (groups >= LANES || c_out == groups)
-}
-
-/// A compute type.
-trait Lane: Compute {
-    /// `a * b + c`, fused where `FUSED` says that the processor can.
-    fn multiply_add<const FUSED: bool>(a: Self, b: Self, c: Self) -> Self;
-}
-
-macro_rules! lane {
-    ($($t:ty: $fused:expr),+) => {$(
-        impl Lane for $t {
-            #[inline(always)]
-            fn multiply_add<const FUSED: bool>(a: $t, b: $t, c: $t) -> $t {
-                if FUSED { $fused(a, b, c) } else { <$t as Compute>::mul_add(a, b, c) }
-            }
-        }
-    )+};
-}
-lane!(f32: f32::mul_add, f64: f64::mul_add, i32: Compute::mul_add, i64: Compute::mul_add);
-
-/// A stored type and its compute type.
-trait Stored: Copy {
-    type T: Lane;
-
-    fn to(self) -> Self::T;
-    fn from(x: Self::T) -> Self;
-
-    /// 16 neighbours; `FUSED` says that the processor has AVX2 and F16C.
-    ///
-    /// # Safety
-    /// They must be readable, and the processor as `FUSED` says.
-    #[inline(always)]
-    unsafe fn load<const FUSED: bool>(src: *const Self) -> [Self::T; LANES] {
-        // SAFETY: the caller's contract.
-        std::array::from_fn(|i| unsafe { src.add(i).read_unaligned() }.to())
-    }
-
-    /// Writes elements at distance `step`.
-    ///
-    /// # Safety
-    /// They must be writable.
-    #[inline(always)]
-    unsafe fn store(values: &[Self::T], dst: *mut Self, step: usize) {
-        for (i, &x) in values.iter().enumerate() {
-            // SAFETY: the caller's contract.
-            unsafe { dst.add(i * step).write(Self::from(x)) };
-        }
-    }
-}
-
-macro_rules! stored {
-    ($($s:ty => $t:ty: $to:expr, $from:expr;)+) => {$(
-        impl Stored for $s {
-            type T = $t;
-            #[inline(always)]
-            fn to(self) -> $t { $to(self) }
-            #[inline(always)]
-            fn from(x: $t) -> $s { $from(x) }
-        }
-    )+};
-}
-
-/// A byte that is zero or one.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Bool(u8);
-
-// Wrapping products and sums have the same low bits whatever the sign.
-stored! {
-    f32 => f32: |x| x, |x| x;
-    f64 => f64: |x| x, |x| x;
-    i64 => i64: |x| x, |x| x;
-    i32 => i32: |x| x, |x| x;
-    u16 => i32: |x| x as i32, |x| x as u16;
-    u8 => i32: |x| x as i32, |x| x as u8;
-    Bool => i32: |x: Bool| x.0 as i32, |x| Bool((x != 0) as u8);
-}
-
-impl Stored for bf16 {
-    type T = f32;
-    #[inline(always)]
-    fn to(self) -> f32 {
-        f32::from_bits((self.to_bits() as u32) << 16)
-    }
-    #[inline(always)]
-    fn from(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
-    #[inline(always)]
-    unsafe fn store(values: &[f32], dst: *mut bf16, step: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { store_half(values, DType::BF16, dst, step) }
-    }
-}
-
-impl Stored for f16 {
-    type T = f32;
-    #[inline(always)]
-    fn to(self) -> f32 {
-        self.to_f32()
-    }
-    #[inline(always)]
-    fn from(x: f32) -> f16 {
-        f16::from_f32(x)
-    }
-    #[inline(always)]
-    unsafe fn load<const FUSED: bool>(src: *const f16) -> [f32; LANES] {
-        #[cfg(target_arch = "x86_64")]
-        if FUSED {
-            use std::arch::x86_64::*;
-            // SAFETY: the caller's contract: the elements are readable, the level has F16C.
-            unsafe {
-                let half = |i: usize| _mm256_cvtph_ps(_mm_loadu_si128(src.add(8 * i).cast()));
-                return std::mem::transmute::<[__m256; 2], [f32; LANES]>([half(0), half(1)]);
-            }
-        }
-        // SAFETY: as above.
-        std::array::from_fn(|i| unsafe { src.add(i).read_unaligned() }.to_f32())
-    }
-    #[inline(always)]
-    unsafe fn store(values: &[f32], dst: *mut f16, step: usize) {
-        // SAFETY: the caller's contract.
-        unsafe { store_half(values, DType::F16, dst, step) }
-    }
-}
-
-/// # Safety
-/// As for [`Stored::store`]; `S` must be the type of `dtype`.
-#[inline(always)]
-unsafe fn store_half<S: Stored<T = f32>>(values: &[f32], dtype: DType, dst: *mut S, step: usize) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        if step == 1 {
-            return convert::store_f32(values, dtype, dst.cast());
-        }
-        for (i, &x) in values.iter().enumerate() {
-            dst.add(i * step).write(S::from(x));
-        }
-    }
 }
 
 /// Convolves the windows with weights `(c_out, taps…)`, row-major.
@@ -206,7 +65,7 @@ struct Line<'a, S: Stored> {
     to: usize,
 }
 
-fn convolve<S: Stored>(patches: &Patches, weights: *const S, target: &Target) {
+fn convolve<S: Engine>(patches: &Patches, weights: *const S, target: &Target) {
     let (axis, step) = patches.row();
     let (channels, multiplier) = (target.channels / target.group, target.group);
     let tap_rows = patches.tap_rows();
@@ -271,58 +130,91 @@ fn convolve<S: Stored>(patches: &Patches, weights: *const S, target: &Target) {
                     from: part * segment,
                     to: ((part + 1) * segment).min(axis.windows),
                 };
-                line.run();
+                S::run(&line);
             }
         });
     });
 }
 
-impl<S: Stored> Line<'_, S> {
-    fn run(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use crate::isa::{Isa, isa};
-            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
-            fn avx512<S: Stored>(line: &Line<'_, S>) {
-                line.at_level::<true, 8>();
-            }
-            #[target_feature(enable = "avx2,fma,f16c")]
-            fn avx2<S: Stored>(line: &Line<'_, S>) {
-                line.at_level::<true, 4>();
-            }
-            match isa() {
-                // SAFETY: `isa()` answers only with levels that the processor has.
-                Isa::Avx512 => return unsafe { avx512(self) },
-                // SAFETY: as above.
-                Isa::Avx2 => return unsafe { avx2(self) },
-                Isa::Scalar => {}
+/// A stored type with kernels.
+trait Engine: Stored {
+    /// Computes a line with the vectors of this processor.
+    fn run(line: &Line<'_, Self>);
+}
+
+macro_rules! engine {
+    ($($s:ty: $wide:ident, $pair:ident, $height:literal;)+) => {$(
+        impl Engine for $s {
+            fn run(line: &Line<'_, Self>) {
+                #[cfg(target_arch = "x86_64")]
+                {
+                    use super::vector::x86::{$pair, $wide};
+                    use crate::isa::{Isa, isa};
+                    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+                    fn avx512(line: &Line<'_, $s>) {
+                        line.run::<$wide, true, 8>();
+                    }
+                    #[target_feature(enable = "avx2,fma,f16c")]
+                    fn avx2(line: &Line<'_, $s>) {
+                        line.run::<$pair, true, $height>();
+                    }
+                    match isa() {
+                        // SAFETY: `isa()` answers only with levels that the processor has.
+                        Isa::Avx512 => return unsafe { avx512(line) },
+                        // SAFETY: as above.
+                        Isa::Avx2 => return unsafe { avx2(line) },
+                        Isa::Scalar => {}
+                    }
+                }
+                line.run::<Array<_>, false, 2>();
             }
         }
-        self.at_level::<false, 2>();
-    }
+    )+};
+    (portable $($s:ty)+) => {$(
+        impl Engine for $s {
+            fn run(line: &Line<'_, Self>) {
+                line.run::<Array<_>, false, 2>();
+            }
+        }
+    )+};
+}
+engine! {
+    f32: Wide, Pair, 4;
+    bf16: Wide, Pair, 4;
+    f16: Wide, Pair, 4;
+    f64: WideDouble, PairDouble, 2;
+}
+engine!(portable i64 i32 u16 u8 Bool);
 
+impl<S: Stored> Line<'_, S> {
     /// Tiles of `P` windows.
     #[inline(always)]
-    fn at_level<const FUSED: bool, const P: usize>(&self) {
+    fn run<V: Vector<T = S::T>, const FUSED: bool, const P: usize>(&self)
+    where
+        S: Read<V>,
+    {
         let Axis { taps, stride, dilation, len, .. } = self.axis;
         // The windows from `low` to `high` lie inside the input as a whole.
         let reach = (taps as isize - 1) * dilation;
-        let full = |q: usize| {
-            let start = self.start + q as isize * stride;
-            start + reach.min(0) >= 0 && start + reach.max(0) < len as isize
-        };
+        let first = self.start + reach.min(0);
+        let last = len as isize - 1 - (self.start + reach.max(0));
         let (mut low, mut high) = (self.from, self.to);
-        while low < high && !full(low) {
+        while low < high && first + (low as isize) * stride < 0 {
             low += 1;
         }
-        while high > low && !full(high - 1) {
+        while high > low && (high as isize - 1) * stride > last {
             high -= 1;
         }
-        (self.from..low).chain(high..self.to).for_each(|q| self.window::<FUSED>(q));
+        for q in self.from..low {
+            self.window::<V, FUSED>(q);
+        }
+        for q in high..self.to {
+            self.window::<V, FUSED>(q);
+        }
 
-        let jump = stride.wrapping_mul(self.step);
         let mut done = low;
         if !self.repeated.is_empty() {
+            let jump = stride.wrapping_mul(self.step);
             let (groups, width) = ((high - low) / LANES, LANES * self.channels);
             for c in (0..width).step_by(LANES) {
                 let tile = Tile {
@@ -334,38 +226,61 @@ impl<S: Stored> Line<'_, S> {
                     out_jump: LANES * self.out.1,
                     out_step: 1,
                 };
-                self.tiles::<FUSED, P>(&tile, groups);
+                self.tiles::<V, P>(&tile, groups);
             }
             done += groups * LANES;
         } else if self.channels >= LANES {
-            let wide = self.channels / LANES * LANES;
-            for c in (0..wide).step_by(LANES) {
+            for c in (0..self.channels - LANES + 1).step_by(LANES) {
                 for j in 0..self.multiplier {
-                    let tile = Tile {
-                        weights: &self.weights[j * self.taps * self.channels + c..],
-                        weight_step: self.channels,
-                        from: (low as isize).wrapping_mul(jump).wrapping_add(c as isize),
-                        jump,
-                        out: self.out.0.wrapping_add(low * self.out.1 + c * self.multiplier + j),
-                        out_jump: self.out.1,
-                        out_step: self.multiplier,
-                    };
-                    self.tiles::<FUSED, P>(&tile, high - low);
+                    self.tiles::<V, P>(&self.block(low, c, j), high - low);
                 }
             }
-            if wide < self.channels {
-                (low..high).for_each(|q| self.channels_of::<FUSED>(q, wide, 0..taps));
-            }
             done = high;
+            let rest = self.channels / LANES * LANES;
+            if rest < self.channels {
+                for q in low..high {
+                    self.channels_of::<FUSED>(q, rest, 0..taps);
+                }
+            }
         }
-        (done..high).for_each(|q| self.channels_of::<FUSED>(q, 0, 0..taps));
+        for q in done..high {
+            self.channels_of::<FUSED>(q, 0, 0..taps);
+        }
+    }
+
+    /// Outputs `j` of channels `c..c + LANES` of the windows from `low` on.
+    #[inline(always)]
+    fn block(&self, low: usize, c: usize, j: usize) -> Tile<'_, S> {
+        let jump = self.axis.stride.wrapping_mul(self.step);
+        Tile {
+            weights: &self.weights[j * self.taps * self.channels + c..],
+            weight_step: self.channels,
+            from: (low as isize).wrapping_mul(jump).wrapping_add(c as isize),
+            jump,
+            out: self.out.0.wrapping_add(low * self.out.1 + c * self.multiplier + j),
+            out_jump: self.out.1,
+            out_step: self.multiplier,
+        }
     }
 
     /// A window that may reach over the edge.
     #[inline(always)]
-    fn window<const FUSED: bool>(&self, q: usize) {
+    fn window<V: Vector<T = S::T>, const FUSED: bool>(&self, q: usize)
+    where
+        S: Read<V>,
+    {
         let inside = self.axis.inside(self.start + q as isize * self.axis.stride);
-        self.channels_of::<FUSED>(q, 0, inside);
+        let mut c = 0;
+        while c + LANES <= self.channels {
+            for j in 0..self.multiplier {
+                // SAFETY: the taps inside have all channels there, and the outputs are the line's.
+                unsafe { self.tile::<V, 1>(&self.block(q, c, j), 0, inside.clone()) };
+            }
+            c += LANES;
+        }
+        if c < self.channels {
+            self.channels_of::<FUSED>(q, c, inside);
+        }
     }
 
     /// Channels `from..` of a window, over some taps of each row.
@@ -406,48 +321,59 @@ impl<S: Stored> Line<'_, S> {
 
     /// `count` vectors of outputs that see all taps, `P` at a time.
     #[inline(always)]
-    fn tiles<const FUSED: bool, const P: usize>(&self, tile: &Tile<'_, S>, count: usize) {
+    fn tiles<V: Vector<T = S::T>, const P: usize>(&self, tile: &Tile<'_, S>, count: usize)
+    where
+        S: Read<V>,
+    {
         let mut i = 0;
         // SAFETY: outputs `i..` up to `count` exist, and what they see lies inside the input.
         unsafe {
             while i + P <= count {
-                self.tile::<FUSED, P>(tile, i);
+                self.tile::<V, P>(tile, i, 0..self.axis.taps);
                 i += P;
             }
             while i < count {
-                self.tile::<FUSED, 1>(tile, i);
+                self.tile::<V, 1>(tile, i, 0..self.axis.taps);
                 i += 1;
             }
         }
     }
 
+    /// Vectors `first..first + P`, over some taps of each row.
+    ///
     /// # Safety
-    /// Vectors `first..first + P` must exist, and what they see must lie inside the input.
+    /// They must exist, and what those taps see must lie inside the input.
     #[inline(always)]
-    unsafe fn tile<const FUSED: bool, const P: usize>(&self, tile: &Tile<'_, S>, first: usize) {
+    unsafe fn tile<V: Vector<T = S::T>, const P: usize>(
+        &self,
+        tile: &Tile<'_, S>,
+        first: usize,
+        inside: std::ops::Range<usize>,
+    ) where
+        S: Read<V>,
+    {
         let tap = self.axis.dilation.wrapping_mul(self.step);
         let from = tile.from.wrapping_add(tile.jump.wrapping_mul(first as isize));
-        let mut sums = [[S::T::default(); LANES]; P];
-        for &(row, weight) in self.rows {
-            let mut x = row.wrapping_offset(from);
-            for u in 0..self.axis.taps {
-                let w = &tile.weights[(weight + u) * tile.weight_step..][..LANES];
-                for p in 0..P {
-                    // SAFETY: the caller's contract.
-                    let x = unsafe {
-                        S::load::<FUSED>(x.wrapping_offset(tile.jump.wrapping_mul(p as isize)))
-                    };
-                    for l in 0..LANES {
-                        sums[p][l] = S::T::multiply_add::<FUSED>(x[l], w[l], sums[p][l]);
+        // SAFETY: the caller's contract; the vectors are those of this processor.
+        unsafe {
+            let mut sums = [V::zero(); P];
+            for &(row, weight) in self.rows {
+                let mut x = row.wrapping_offset(from.wrapping_add(tap * inside.start as isize));
+                for u in inside.clone() {
+                    let w = &tile.weights[(weight + u) * tile.weight_step..][..LANES];
+                    let w = V::load(w.as_ptr());
+                    for p in 0..P {
+                        let x: V = S::read(x.wrapping_offset(tile.jump * p as isize));
+                        sums[p] = x.multiply_add(w, sums[p]);
                     }
+                    x = x.wrapping_offset(tap);
                 }
-                x = x.wrapping_offset(tap);
             }
-        }
-        for p in 0..P {
-            let out = tile.out.wrapping_add((first + p) * tile.out_jump);
-            // SAFETY: the caller's contract.
-            unsafe { S::store(&sums[p], out, tile.out_step) };
+            for p in 0..P {
+                let mut line = [S::T::default(); LANES];
+                sums[p].store(line.as_mut_ptr());
+                S::store(&line, tile.out.wrapping_add((first + p) * tile.out_jump), tile.out_step);
+            }
         }
     }
 }

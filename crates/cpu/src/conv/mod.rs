@@ -16,6 +16,7 @@ mod patches;
 mod target;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 use crate::matmul::driver::{Pack, Product, Store};
 use crate::matmul::kernel::Compute;
@@ -204,8 +205,8 @@ fn phase(op: &ConvOp, input: &Input, axes: &[Axis], job: &Job<'_>) -> Result<(),
     Ok(())
 }
 
-/// Runs the products of the groups, with windows along the vectors of the kernels unless they are
-/// too few to fill one.
+/// Runs the products of the groups, with windows or with output channels along the vectors of the
+/// kernels.
 fn run<T: Compute>(
     (groups, rows, windows, k): (usize, usize, usize, usize),
     weights: &Dense,
@@ -216,7 +217,9 @@ fn run<T: Compute>(
     Patches: Pack<T>,
     Target: Store<T>,
 {
-    if windows < 16 && rows > windows {
+    // Products with a row a window write where they should at once, but pack windows less well: that
+    // pays if there is little to add up for each output, or few windows to pack.
+    if windows < rows || k < 64 && rows >= 64 {
         target.windows_are_rows = true;
         let (a, b, c) = (patches, weights, &target);
         Product { batch: groups, m: windows, n: rows, k, a, b, c }.run();

@@ -85,19 +85,6 @@ impl Patches {
         window
     }
 
-    /// Where the window after `number` lies, which itself is `window`.
-    #[cfg(target_arch = "x86_64")]
-    fn next(&self, window: &mut Window, number: usize) {
-        let last = self.last();
-        if (number + 1) % last.axis.windows == 0 {
-            *window = self.window(number + 1);
-            return;
-        }
-        let i = window.starts.len() - 1;
-        window.starts[i] += last.axis.stride;
-        window.at = window.at.wrapping_add(last.axis.stride.wrapping_mul(last.step));
-    }
-
     /// Distance of tap `u` of row `row` of taps from tap 0, in elements.
     pub(super) fn distance(&self, mut row: usize, u: usize) -> isize {
         let last = self.last();
@@ -296,13 +283,14 @@ mod wide {
     use super::Patches;
     use crate::matmul::turn::{Bf16, F16, F32, Words, deal};
     use lazul_ir::DType;
+    use smallvec::SmallVec;
     use std::arch::x86_64::*;
     use std::ops::Range;
 
     /// [`Pack::pack`](crate::matmul::driver::Pack::pack) of [`Patches`].
     ///
     /// # Safety
-    /// The processor must have AVX-512 BW, and `dst` must hold the panels.
+    /// The processor must have AVX-512 BW and VL, and `dst` must hold the panels.
     pub(super) unsafe fn pack(
         patches: &Patches,
         group: usize,
@@ -324,7 +312,7 @@ mod wide {
 
     /// # Safety
     /// As for [`pack`].
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn panels<W: Words>(
         patches: &Patches,
         group: usize,
@@ -342,74 +330,135 @@ mod wide {
                 // SAFETY: the columns lie inside the panel, the windows among the lanes.
                 unsafe {
                     let dst = dst.add(first * ks.len() + j);
-                    let windows = from..from + filled;
-                    columns_of::<W>(patches, group, windows, ks.clone(), width, side, dst);
+                    let windows = Windows::new(patches, from..from + filled);
+                    pack_columns::<W>(patches, group, &windows, ks.clone(), width, side, dst);
                 }
             }
         }
     }
 
-    /// Packs up to 16 windows as columns of a panel of `width`; those not there become zero.
+    /// Up to 16 windows side by side.
+    struct Windows {
+        count: usize,
+        /// Where they lie; see [`Window`](super::Window).
+        at: [isize; 16],
+        /// Where they begin along each axis but the last.
+        starts: SmallVec<[[isize; 16]; 2]>,
+        /// The taps of a row that meet the input along the last axis.
+        low: [usize; 16],
+        high: [usize; 16],
+    }
+
+    impl Windows {
+        fn new(patches: &Patches, windows: Range<usize>) -> Windows {
+            let (last, outer) = (patches.last(), patches.spatial.len() - 1);
+            let mut new = Windows {
+                count: windows.len(),
+                at: [0; 16],
+                starts: SmallVec::from_elem([0; 16], outer),
+                low: [0; 16],
+                high: [0; 16],
+            };
+            if windows.is_empty() {
+                return new;
+            }
+            let mut window = patches.window(windows.start);
+            let mut left = last.axis.windows - windows.start % last.axis.windows;
+            for i in 0..new.count {
+                if left == 0 {
+                    window = patches.window(windows.start + i);
+                    left = last.axis.windows;
+                }
+                new.at[i] = window.at;
+                let inside = last.axis.inside(window.starts[outer]);
+                (new.low[i], new.high[i]) = (inside.start, inside.end);
+                for (starts, start) in new.starts.iter_mut().zip(&window.starts) {
+                    starts[i] = *start;
+                }
+                // On to the next of the row.
+                left -= 1;
+                window.starts[outer] += last.axis.stride;
+                window.at = window.at.wrapping_add(last.axis.stride.wrapping_mul(last.step));
+            }
+            new
+        }
+
+        /// Those that meet the input with row `row` of their taps, along all axes but the last.
+        fn meet(&self, patches: &Patches, mut row: usize) -> u16 {
+            let mut all = ((1u32 << self.count) - 1) as u16;
+            let outer = &patches.spatial[..self.starts.len()];
+            for (s, starts) in outer.iter().zip(&self.starts).rev() {
+                let at = (row % s.axis.taps) as isize * s.axis.dilation;
+                row /= s.axis.taps;
+                for (i, start) in starts.iter().enumerate() {
+                    all &= !(u16::from((start + at) as usize >= s.axis.len) << i);
+                }
+            }
+            all
+        }
+
+        /// Those that meet the input with tap `u` along the last axis, and those that do with every
+        /// tap from there to the last of `taps`.
+        fn meet_along(&self, u: usize, taps: usize) -> (u16, u16) {
+            let (mut here, mut on) = (0, 0);
+            for i in 0..16 {
+                let met = self.low[i] <= u && u < self.high[i];
+                here |= u16::from(met) << i;
+                on |= u16::from(met && self.high[i] == taps) << i;
+            }
+            (here, on)
+        }
+    }
+
+    /// Packs windows as columns of a panel of `width`; those not there become zero.
     ///
     /// # Safety
     /// As for [`pack`]; the columns in `side` must be writable in each of `ks.len()` rows.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn columns_of<W: Words>(
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn pack_columns<W: Words>(
         patches: &Patches,
         group: usize,
-        windows: Range<usize>,
+        windows: &Windows,
         ks: Range<usize>,
         width: usize,
         side: __mmask16,
         dst: *mut f32,
     ) {
-        let last = patches.last().axis;
-        let (c, taps, merges) = (patches.channels, last.taps, patches.merges());
-        let size = patches.dtype.size() as isize;
-        let mut at = [0isize; 16];
-        // Where windows begin along each axis, and which taps of a row meet the input.
-        let mut starts: [smallvec::SmallVec<[isize; 3]>; 16] = Default::default();
-        let (mut low, mut high) = ([0usize; 16], [0usize; 16]);
-        let count = windows.len();
-        let mut window = patches.window(windows.start);
-        for i in 0..count {
-            at[i] = window.at;
-            let inside = last.inside(window.starts[window.starts.len() - 1]);
-            (low[i], high[i]) = (inside.start, inside.end);
-            starts[i].clone_from(&window.starts);
-            if i + 1 < count {
-                patches.next(&mut window, windows.start + i);
-            }
-        }
+        let (c, taps, merges) = (patches.channels, patches.last().axis.taps, patches.merges());
+        let size = patches.dtype.size();
+        let base = patches.address(group, 0);
         let mut src = [std::ptr::null::<u8>(); 16];
         let mut k = ks.start;
         let (mut row, mut u, mut ci) = (k / c / taps, k / c % taps, k % c);
-        let mut meets = 0u16;
-        let mut fresh = true;
+        let mut meet = windows.meet(patches, row);
+        // Whether no window reaches over the edge of a row.
+        let all = ((1u32 << windows.count) - 1) as u16;
+        let whole = windows.meet_along(0, taps).1 == all;
+        let (mut met, mut until) = (meet, taps);
         while k < ks.end {
-            if fresh {
-                meets = 0;
-                for i in 0..count {
-                    meets |= u16::from(patches.meets(&starts[i], row)) << i;
+            if !whole || !merges {
+                until = u + 1;
+            }
+            if !whole {
+                let (here, on) = windows.meet_along(u, taps);
+                met = meet & here;
+                if merges && meet & on == meet {
+                    until = taps;
                 }
-                fresh = false;
             }
-            let (mut valid, mut whole) = (0u16, true);
-            for i in 0..16 {
-                let (met, here) = (meets >> i & 1 == 1, low[i] <= u && u < high[i]);
-                valid |= u16::from(met && here) << i;
-                whole &= !met || here && high[i] == taps;
+            if meet == 0 {
+                until = taps;
             }
-            let until = if meets == 0 || merges && whole { taps } else { u + 1 };
             let len = ((until - u) * c - ci).min(ks.end - k);
             let distance = patches.distance(row, u).wrapping_add(ci as isize);
             for i in 0..16 {
-                src[i] = patches.address(group, at[i].wrapping_add(distance));
+                let position = windows.at[i].wrapping_add(distance);
+                src[i] = base.wrapping_offset(position.wrapping_mul(size as isize));
             }
-            // SAFETY: runs of valid windows lie inside the input; the rows inside the panel.
+            // SAFETY: runs of windows that meet the input lie inside it; the rows inside the panel.
             unsafe {
                 let dst = dst.add((k - ks.start) * width);
-                run::<W>(&src, valid, len, size as usize, dst, width, side);
+                run::<W>(&src, met, len, size, dst, width, side);
             }
             k += len;
             ci += len;
@@ -420,7 +469,8 @@ mod wide {
             if u >= taps {
                 u = 0;
                 row += 1;
-                fresh = true;
+                meet = windows.meet(patches, row);
+                met = meet;
             }
         }
     }
@@ -431,7 +481,7 @@ mod wide {
     /// `len` elements must be readable at `src` of each valid window, and the columns in `side`
     /// writable in `len` rows.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     unsafe fn run<W: Words>(
         src: &[*const u8; 16],
         valid: u16,
@@ -451,28 +501,69 @@ mod wide {
                 }
                 return;
             }
-            for p in (0..len).step_by(line) {
-                let count = line.min(len - p);
-                let mut r = [_mm512_setzero_si512(); 16];
-                if valid == u16::MAX && count == line {
+            let mut p = 0;
+            while p < len {
+                let at = p * size;
+                let mut count = line.min(len - p);
+                if count * size <= 32 {
+                    // Four words of each window: less to turn than a whole line.
+                    count = count.min(line / 4);
+                    let four = narrow(src, at, valid, count * size);
+                    words[..4].copy_from_slice(&four);
+                } else if valid == u16::MAX && count == line {
+                    let mut r = [_mm512_setzero_si512(); 16];
                     for i in 0..16 {
-                        r[i] = _mm512_loadu_si512(src[i].add(p * size).cast());
+                        r[i] = _mm512_loadu_si512(src[i].add(at).cast());
                     }
+                    deal(r, words.as_mut_ptr(), 1);
                 } else {
                     let bytes = u64::MAX >> (64 - count * size);
+                    let mut r = [_mm512_setzero_si512(); 16];
                     for i in 0..16 {
                         let mask = if valid >> i & 1 == 1 { bytes } else { 0 };
-                        let at = src[i].wrapping_add(p * size);
-                        r[i] = _mm512_maskz_loadu_epi8(mask, at.cast());
+                        r[i] = _mm512_maskz_loadu_epi8(mask, src[i].wrapping_add(at).cast());
                     }
+                    deal(r, words.as_mut_ptr(), 1);
                 }
-                deal(r, words.as_mut_ptr(), 1);
                 let dst = dst.add(p * width);
                 for i in 0..count {
                     let x = W::get(words[i / W::PER_WORD], i % W::PER_WORD);
                     _mm512_mask_storeu_ps(dst.add(i * width), side, x);
                 }
+                p += count;
             }
         }
+    }
+
+    /// The transpose of `bytes <= 16` bytes, from byte `at` on, of each valid window.
+    ///
+    /// # Safety
+    /// They must be readable.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn narrow(src: &[*const u8; 16], at: usize, valid: u16, bytes: usize) -> [__m512i; 4] {
+        let mask = ((1u32 << bytes) - 1) as __mmask16;
+        let mut rows = [_mm_setzero_si128(); 16];
+        for i in 0..16 {
+            let mask = if valid >> i & 1 == 1 { mask } else { 0 };
+            // SAFETY: the caller's contract; masked bytes are not touched.
+            rows[i] = unsafe { _mm_maskz_loadu_epi8(mask, src[i].wrapping_add(at).cast()) };
+        }
+        // Part p of r[i] is window 4p + i.
+        let mut r = [_mm512_setzero_si512(); 4];
+        for i in 0..4 {
+            let x = _mm512_castsi128_si512(rows[i]);
+            let x = _mm512_inserti32x4::<1>(x, rows[4 + i]);
+            let x = _mm512_inserti32x4::<2>(x, rows[8 + i]);
+            r[i] = _mm512_inserti32x4::<3>(x, rows[12 + i]);
+        }
+        let (a, b) = (_mm512_unpacklo_epi32(r[0], r[1]), _mm512_unpackhi_epi32(r[0], r[1]));
+        let (c, d) = (_mm512_unpacklo_epi32(r[2], r[3]), _mm512_unpackhi_epi32(r[2], r[3]));
+        [
+            _mm512_unpacklo_epi64(a, c),
+            _mm512_unpackhi_epi64(a, c),
+            _mm512_unpacklo_epi64(b, d),
+            _mm512_unpackhi_epi64(b, d),
+        ]
     }
 }
