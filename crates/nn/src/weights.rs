@@ -214,7 +214,7 @@ mod tests {
                 assert!(same.item::<bool>()?);
                 let rows = crate::Embedding::load(&Weights::new(&tensors).at("up"), 5, 64)?;
                 let rows = rows.forward(&Array::from_slice(&[3, 1], [2]));
-                let want = q.dequantize().take(&Array::from_slice(&[3, 1], [2]), 0);
+                let want = q.dequantize().take(Array::from_slice(&[3, 1], [2]), 0);
                 assert!(rows.array_equal(&want, false).item::<bool>()?);
             }
         }

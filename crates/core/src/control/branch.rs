@@ -141,7 +141,7 @@ impl Branch {
             let (xs, cs) = xs.split_at(n);
             let mut full = vec![None; cotangents.len()];
             given.iter().zip(cs).for_each(|(&i, c)| full[i] = Some(c.clone()));
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let positions = self.parts(&(0..n).collect::<Vec<_>>())[which].clone();
             let flags: Vec<bool> = positions.iter().map(|&p| wanted[p]).collect();
             let found = pulled_through(|xs| Ok(self.replay(graph, xs)), &own, &full, &flags)?;
@@ -175,7 +175,7 @@ impl Branch {
             let (xs, ts) = xs.split_at(n);
             let mut full = vec![None; n];
             moved.iter().zip(ts).for_each(|(&i, t)| full[i] = Some(t.clone()));
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let given = self.parts(&full)[which].clone();
             let mut made = Vec::new();
             let f = |xs: &[Array]| {
@@ -200,7 +200,7 @@ impl Branch {
         let (condition, inputs) = (&inputs[0], &inputs[1..]);
         let flags = self.parts(&batched[1..]);
         let over = |graph: &Graph, which: usize, xs: &[Array]| -> Result<Vec<Array>> {
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let f = |xs: &[Array]| Ok(self.replay(graph, xs));
             Ok(vectorised_through(f, &own, &flags[which], size)?.into_vec())
         };

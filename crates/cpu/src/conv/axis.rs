@@ -82,7 +82,7 @@ pub(super) fn phases(
         // The remainder r with r * stride + tap * kernel_dilation - low divisible by the spread.
         let shift = low as i128 - tap as i128 * kernel_dilation as i128;
         let rest = shift.rem_euclid(spread as i128) as usize;
-        if rest % shared != 0 {
+        if !rest.is_multiple_of(shared) {
             continue;
         }
         let first = (rest / shared) as u128 * inverse as u128 % period as u128;

@@ -202,7 +202,7 @@ pub fn stft(x: &Array, how: &Stft) -> Array {
         }
         let count = 1 + (samples - n) / frames.hop;
         // (…, frames, n)
-        let mut cut = x.take(&frames.positions(count), -1);
+        let mut cut = x.take(frames.positions(count), -1);
         if let Some(window) = &frames.window {
             cut *= window;
         }

@@ -66,7 +66,7 @@ impl Places<'_> {
         };
         let after = before(&place.flip(0), &factors.flip(0)).flip(0);
         let others = before(&place, &factors) * after;
-        others.take(&order.argsort(0), 0).reshape(&updates.0.shape)
+        others.take(order.argsort(0), 0).reshape(&updates.0.shape)
     }
 
     /// `src` with `updates` written at `indices`.
