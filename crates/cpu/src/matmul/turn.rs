@@ -10,6 +10,43 @@
 use lazul_ir::DType;
 use std::arch::x86_64::*;
 
+/// Writes the transpose of 16 rows of 16 words: vector `w` at `dst + w * step` holds word `w` of each.
+///
+/// # Safety
+/// The vectors must be writable.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn deal(mut r: [__m512i; 16], dst: *mut __m512i, step: usize) {
+    // SAFETY: the caller vouches for the vectors.
+    unsafe {
+        let mut t = r;
+        for i in 0..8 {
+            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..4 {
+            r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+            r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+            r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+        }
+        // Now r[4i + j] holds, in 128-bit part p, word 4p + j of rows 4i..4i+4.
+        for j in 0..4 {
+            t[j] = _mm512_shuffle_i32x4::<0x88>(r[j], r[4 + j]);
+            t[4 + j] = _mm512_shuffle_i32x4::<0xdd>(r[j], r[4 + j]);
+            t[8 + j] = _mm512_shuffle_i32x4::<0x88>(r[8 + j], r[12 + j]);
+            t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(r[8 + j], r[12 + j]);
+        }
+        for j in 0..4 {
+            let out = |w: usize, v| _mm512_storeu_si512(dst.add(w * step).cast(), v);
+            out(j, _mm512_shuffle_i32x4::<0x88>(t[j], t[8 + j]));
+            out(8 + j, _mm512_shuffle_i32x4::<0xdd>(t[j], t[8 + j]));
+            out(4 + j, _mm512_shuffle_i32x4::<0x88>(t[4 + j], t[12 + j]));
+            out(12 + j, _mm512_shuffle_i32x4::<0xdd>(t[4 + j], t[12 + j]));
+        }
+    }
+}
+
 /// Reads `bytes <= 64` bytes at `src` from each of `rows <= 16` rows at distance `stride` bytes, and
 /// writes the transpose: vector `w` at `dst + w * step` holds word `w` of each row. Rows and bytes
 /// that are not there read as zero. Always writes 16 vectors.
@@ -41,31 +78,7 @@ pub(crate) unsafe fn turn(
                 r[i] = _mm512_maskz_loadu_epi8(mask, p.cast());
             }
         }
-        let mut t = r;
-        for i in 0..8 {
-            t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-            t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-        }
-        for i in 0..4 {
-            r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-            r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-            r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-            r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-        }
-        // Now r[4i + j] holds, in 128-bit part p, word 4p + j of rows 4i..4i+4.
-        for j in 0..4 {
-            t[j] = _mm512_shuffle_i32x4::<0x88>(r[j], r[4 + j]);
-            t[4 + j] = _mm512_shuffle_i32x4::<0xdd>(r[j], r[4 + j]);
-            t[8 + j] = _mm512_shuffle_i32x4::<0x88>(r[8 + j], r[12 + j]);
-            t[12 + j] = _mm512_shuffle_i32x4::<0xdd>(r[8 + j], r[12 + j]);
-        }
-        for j in 0..4 {
-            let out = |w: usize, v| _mm512_storeu_si512(dst.add(w * step).cast(), v);
-            out(j, _mm512_shuffle_i32x4::<0x88>(t[j], t[8 + j]));
-            out(8 + j, _mm512_shuffle_i32x4::<0xdd>(t[j], t[8 + j]));
-            out(4 + j, _mm512_shuffle_i32x4::<0x88>(t[4 + j], t[12 + j]));
-            out(12 + j, _mm512_shuffle_i32x4::<0xdd>(t[4 + j], t[12 + j]));
-        }
+        deal(r, dst, step);
     }
 }
 
