@@ -81,30 +81,22 @@ pub struct Call {
     pub tiles: (usize, usize),
     /// Whether `c` counts.
     pub add: bool,
-    /// Memory to ask for before it is used: four times `quads` lines each step.
+    /// Memory to ask for before it is used, `lines` lines each step.
     pub ahead: *const u8,
-    pub quads: usize,
-    /// As `ahead`, one line each step, and their distance.
-    pub next_c: *const u8,
-    pub next_step: usize,
+    pub lines: usize,
+    /// Lines that will be written: how many, the first, and bytes between them.
+    pub store: (usize, *const u8, usize),
     /// 1 KiB that nobody reads.
     pub sink: *mut u8,
 }
 
 macro_rules! load {
     ($tile:literal, $p:expr, $stride:expr) => {
-        asm!(
-            concat!("tileloadd ", $tile, ", [{p} + {s}]"),
-            p = in(reg) $p, s = in(reg) $stride,
-            options(nostack, readonly, preserves_flags)
-        )
+        load!("tileloadd ", $tile, $p, $stride)
     };
-}
-
-macro_rules! load_t1 {
-    ($tile:literal, $p:expr, $stride:expr) => {
+    ($op:literal, $tile:literal, $p:expr, $stride:expr) => {
         asm!(
-            concat!("tileloaddt1 ", $tile, ", [{p} + {s}]"),
+            concat!($op, $tile, ", [{p} + {s}]"),
             p = in(reg) $p, s = in(reg) $stride,
             options(nostack, readonly, preserves_flags)
         )
@@ -145,20 +137,20 @@ macro_rules! products {
 
 /// Loads part `$part` of both tiles of `a` into tmm4 and tmm5.
 macro_rules! load_a {
-    ($part:literal, $a:ident, $stride:ident, $A:ident) => {{
-        load_t1!("tmm4", $a[0].wrapping_add($part * PAIR), $stride);
+    ($op:literal, $part:literal, $a:ident, $stride:ident, $A:ident) => {{
+        load!($op, "tmm4", $a[0].wrapping_add($part * PAIR), $stride);
         if $A == 2 {
-            load_t1!("tmm5", $a[1].wrapping_add($part * PAIR), $stride);
+            load!($op, "tmm5", $a[1].wrapping_add($part * PAIR), $stride);
         }
     }};
 }
 
 /// Loads part `$part` of both tiles of `b` into tmm6 and tmm7.
 macro_rules! load_b {
-    ($part:literal, $b:ident, $B:ident) => {{
-        load!("tmm6", $b.wrapping_add($part * PAIR), 64usize);
+    ($op:literal, $part:literal, $b:ident, $B:ident) => {{
+        load!($op, "tmm6", $b.wrapping_add($part * PAIR), 64usize);
         if $B == 2 {
-            load!("tmm7", $b.wrapping_add($part * PAIR + 1024), 64usize);
+            load!($op, "tmm7", $b.wrapping_add($part * PAIR + 1024), 64usize);
         }
     }};
 }
@@ -188,14 +180,14 @@ pub struct Thirds;
 
 impl Step for Pairs {
     const PARTS: usize = 1;
-    const WAKE: usize = 8;
+    const WAKE: usize = 16;
 
     #[inline(always)]
     unsafe fn step<const A: usize, const B: usize>(a: [*const u8; 2], stride: usize, b: *const u8) {
         // SAFETY: the caller's contract.
         unsafe {
-            load_a!(0, a, stride, A);
-            load_b!(0, b, B);
+            load_a!("tileloaddt1 ", 0, a, stride, A);
+            load_b!("tileloaddt1 ", 0, b, B);
             products!("tdpbf16ps", A, B);
         }
     }
@@ -203,14 +195,14 @@ impl Step for Pairs {
 
 impl Step for Bytes {
     const PARTS: usize = 1;
-    const WAKE: usize = 8;
+    const WAKE: usize = 16;
 
     #[inline(always)]
     unsafe fn step<const A: usize, const B: usize>(a: [*const u8; 2], stride: usize, b: *const u8) {
         // SAFETY: the caller's contract.
         unsafe {
-            load_a!(0, a, stride, A);
-            load_b!(0, b, B);
+            load_a!("tileloaddt1 ", 0, a, stride, A);
+            load_b!("tileloaddt1 ", 0, b, B);
             products!("tdpbuud", A, B);
         }
     }
@@ -218,21 +210,21 @@ impl Step for Bytes {
 
 impl Step for Halves {
     const PARTS: usize = 2;
-    const WAKE: usize = 2;
+    const WAKE: usize = 4;
 
     /// All four products, so nothing is lost but by the sums.
     #[inline(always)]
     unsafe fn step<const A: usize, const B: usize>(a: [*const u8; 2], stride: usize, b: *const u8) {
         // SAFETY: the caller's contract.
         unsafe {
-            load_a!(1, a, stride, A);
-            load_b!(1, b, B);
+            load_a!("tileloadd ", 1, a, stride, A);
+            load_b!("tileloadd ", 1, b, B);
             products!("tdpbf16ps", A, B);
-            load_b!(0, b, B);
+            load_b!("tileloadd ", 0, b, B);
             products!("tdpbf16ps", A, B);
-            load_a!(0, a, stride, A);
+            load_a!("tileloadd ", 0, a, stride, A);
             products!("tdpbf16ps", A, B);
-            load_b!(1, b, B);
+            load_b!("tileloadd ", 1, b, B);
             products!("tdpbf16ps", A, B);
         }
     }
@@ -240,7 +232,7 @@ impl Step for Halves {
 
 impl Step for Thirds {
     const PARTS: usize = 3;
-    const WAKE: usize = 2;
+    const WAKE: usize = 3;
 
     /// The six products whose size is at least that of an f32's rounding: parts `(i, j)` with
     /// `i + j <= 2`, in an order in which each load serves two neighbours.
@@ -248,18 +240,18 @@ impl Step for Thirds {
     unsafe fn step<const A: usize, const B: usize>(a: [*const u8; 2], stride: usize, b: *const u8) {
         // SAFETY: the caller's contract.
         unsafe {
-            load_a!(2, a, stride, A);
-            load_b!(0, b, B);
+            load_a!("tileloadd ", 2, a, stride, A);
+            load_b!("tileloadd ", 0, b, B);
             products!("tdpbf16ps", A, B);
-            load_a!(1, a, stride, A);
+            load_a!("tileloadd ", 1, a, stride, A);
             products!("tdpbf16ps", A, B);
-            load_b!(1, b, B);
+            load_b!("tileloadd ", 1, b, B);
             products!("tdpbf16ps", A, B);
-            load_a!(0, a, stride, A);
+            load_a!("tileloadd ", 0, a, stride, A);
             products!("tdpbf16ps", A, B);
-            load_b!(2, b, B);
+            load_b!("tileloadd ", 2, b, B);
             products!("tdpbf16ps", A, B);
-            load_b!(0, b, B);
+            load_b!("tileloadd ", 0, b, B);
             products!("tdpbf16ps", A, B);
         }
     }
@@ -286,7 +278,7 @@ pub unsafe fn run<S: Step>(call: &Call) {
 /// # Safety
 /// As for [`run`], for `A` by `B` tiles.
 unsafe fn block<S: Step, const A: usize, const B: usize>(call: &Call) {
-    let Call { mut a, a_stride, a_step, mut b, c, steps, mut ahead, quads, mut next_c, next_step, sink, .. } = *call;
+    let Call { mut a, a_stride, a_step, mut b, c, steps, mut ahead, lines, store, sink, .. } = *call;
     // SAFETY: the caller vouches for operands, target and tile registers; a prefetch may have any
     // address.
     unsafe {
@@ -318,14 +310,13 @@ unsafe fn block<S: Step, const A: usize, const B: usize>(call: &Call) {
                 );
             }
             S::step::<A, B>(a, a_stride, b);
-            for _ in 0..quads {
-                // The processor fetches the neighbours by itself, through queues that this kernel's
-                // own loads do not need.
+            for _ in 0..lines {
                 _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(256);
+                ahead = ahead.wrapping_add(64);
             }
-            _mm_prefetch::<_MM_HINT_ET0>(next_c.cast());
-            next_c = next_c.wrapping_add(next_step);
+            if step < store.0 {
+                _mm_prefetch::<_MM_HINT_ET0>(store.1.wrapping_add(step * store.2).cast());
+            }
             a = a.map(|p| p.wrapping_add(a_step));
             b = b.wrapping_add(S::PARTS * PAIR);
         }

@@ -183,7 +183,7 @@ const SERIAL: usize = 1 << 19;
 /// Lanes of the shorter side up to which the longer one passes through once.
 const FEW: usize = 64;
 /// Bytes of a task's packed rows, which stay in the second cache.
-const ROWS: usize = 1 << 20;
+const ROWS: usize = 768 << 10;
 /// Panels of rows of a task, at most.
 const MOST: usize = 16;
 /// Bytes of packed columns that tasks share, and of those that a task has for itself.
@@ -428,22 +428,21 @@ impl<T: Sum> TileProduct<'_, T> {
                         tiles: (rows.len().div_ceil(16), columns.len().div_ceil(16)),
                         add: block > 0,
                         ahead: std::ptr::null(),
-                        quads: 0,
-                        next_c: sum.wrapping_add((at + 1) * size),
-                        next_step: 64,
+                        lines: 0,
+                        store: (64, sum.wrapping_add((at + 1) * size), 64),
                         sink: spare.wrapping_add(size),
                     };
                     call.a[1] = call.a[0].wrapping_add(1024);
                     // Each row of blocks asks for its part of the next panel of columns.
-                    call.quads = (8 * scheme.parts()).div_ceil(ni);
-                    let lines = i * call.quads * call.steps;
-                    call.ahead = call.b.wrapping_add(task.panel + lines * 256);
+                    call.lines = (32 * scheme.parts()).div_ceil(ni);
+                    call.ahead = call.b.wrapping_add(task.panel + i * call.lines * call.steps * 64);
                     let last = block + 1 == plan.blocks;
                     if last {
                         let (r, c) = (rows.start, columns.start);
                         let (r, c) = if plan.swapped { (c, r) } else { (r, c) };
-                        if let Some(place) = self.c.place(task.batch, r, c) {
-                            (call.next_c, call.next_step) = place;
+                        if let Some((ptr, step)) = self.c.place(task.batch, r, c) {
+                            let rows = if plan.swapped { columns.len() } else { rows.len() };
+                            call.store = (rows, ptr, step);
                         }
                     }
                     let extent = task.extents[j * plan.blocks + block];
@@ -486,8 +485,8 @@ impl<T: Sum> TileProduct<'_, T> {
         let Some((ptr, stride)) = lines else { unreachable!("rows that lie along k") };
         // The next rows, if they follow in memory.
         let ahead = ptr.wrapping_offset(PANEL as isize * stride);
-        call.quads = if stride == 64 * call.steps as isize { 8usize.div_ceil(nj) } else { 0 };
-        call.ahead = ahead.wrapping_add(j * call.quads * call.steps * 256);
+        call.lines = if stride == 64 * call.steps as isize { 32usize.div_ceil(nj) } else { 0 };
+        call.ahead = ahead.wrapping_add(j * call.lines * call.steps * 64);
         // Whole tiles are loaded; what is left goes through a packed step.
         let whole = if lanes.len().is_multiple_of(16) { ks.len() / step } else { 0 };
         // SAFETY: tiles of whole steps lie inside the operand, the others are packed.
