@@ -28,7 +28,7 @@ use super::pack::Side;
 use super::turn::deal;
 use crate::isa::tiles;
 use crate::pool;
-use kernel::{Bytes, Call, Halves, PAIR, PANEL, Pairs, Step, Thirds, Tiles};
+use kernel::{Bytes, Call, Halves, PAIR, PANEL, Pairs, Step, TILE, Thirds, Tiles};
 use lazul_ir::DType;
 use pack::{Extent, Tiled};
 use std::arch::x86_64::*;
@@ -71,6 +71,16 @@ impl Scheme {
             Scheme::Bf16 | Scheme::Bytes => 1,
             Scheme::Halves => 2,
             Scheme::Thirds => 3,
+        }
+    }
+
+    /// Tiles of a panel of rows.
+    fn tiles(self) -> usize {
+        match self {
+            Scheme::Bf16 => Pairs::TILES,
+            Scheme::Bytes => Bytes::TILES,
+            Scheme::Halves => Halves::TILES,
+            Scheme::Thirds => Thirds::TILES,
         }
     }
 
@@ -202,6 +212,8 @@ struct Plan<'a> {
     swapped: bool,
     height: usize,
     width: usize,
+    /// Rows of a panel.
+    high: usize,
     /// Rows and columns of a task, whole panels.
     tall: usize,
     wide: usize,
@@ -258,18 +270,20 @@ impl<T: Sum> TileProduct<'_, T> {
         let panel = total * parts * PAIR;
         let group = (packed / panel).max(1).min(width.div_ceil(PANEL)) * PANEL;
 
-        let up = |x: usize| x.next_multiple_of(PANEL);
-        let mut tall = up((ROWS / (64 * steps * parts)).clamp(PANEL, MOST * PANEL).min(height));
+        let high = 16 * self.scheme.tiles();
+        let up = |x: usize| x.next_multiple_of(high);
+        let most = ROWS / (64 * steps * parts) / high * high;
+        let mut tall = up(most.clamp(high, MOST * high).min(height));
         let mut wide = group;
         let work = |tall: usize, wide: usize| tall.min(height) * wide.min(width) * self.k.max(1);
         let tasks = |tall: usize, wide: usize| height.div_ceil(tall) * group.div_ceil(wide);
         while threads > 1
             && !private
             && tasks(tall, wide) < 4 * threads
-            && tall.max(wide) > PANEL
+            && tall.max(wide) > 2 * PANEL
             && work(tall, wide) > SERIAL
         {
-            if wide > tall { wide = up(wide / 2) } else { tall = up(tall / 2) }
+            if wide > tall { wide = (wide / 2).next_multiple_of(PANEL) } else { tall = up(tall / 2) }
         }
         tall = up(height.div_ceil(height.div_ceil(tall)));
         Plan {
@@ -278,6 +292,7 @@ impl<T: Sum> TileProduct<'_, T> {
             swapped,
             height,
             width,
+            high,
             tall,
             wide,
             group,
@@ -375,7 +390,8 @@ impl<T: Sum> TileProduct<'_, T> {
                 // SAFETY: the lanes are the operand's, and the panel is one of `packed`.
                 let extent = unsafe {
                     let dst = packed.add(j * panel + s * bytes);
-                    plan.columns.panel(scheme, Side::Right, batch, part(group, j), ks.clone(), dst)
+                    let lanes = part(group, j, PANEL);
+                    plan.columns.panel(scheme, Side::Right, 2, batch, lanes, ks.clone(), dst)
                 };
                 all[j - panels.start].join(extent);
             }
@@ -388,14 +404,15 @@ impl<T: Sum> TileProduct<'_, T> {
 
     /// Rows and columns of one product.
     fn task(&self, plan: &Plan<'_>, task: &Task<'_>) {
-        let (ni, nj) = (task.rows.len().div_ceil(PANEL), task.columns.len().div_ceil(PANEL));
+        let (ni, nj) = (task.rows.len().div_ceil(plan.high), task.columns.len().div_ceil(PANEL));
         let (scheme, step) = (self.scheme, self.scheme.step());
-        let bytes = scheme.parts() * PAIR;
-        let size = PANEL * PANEL * size_of::<T>();
+        let a_step = scheme.parts() * scheme.tiles() * TILE;
+        let b_step = scheme.parts() * PAIR;
+        let size = plan.high * PANEL * size_of::<T>();
         // Rows, sums, one more block of sums, and what the kernel writes for nothing.
-        let own = if plan.in_place { bytes } else { ni * plan.steps * bytes };
+        let own = if plan.in_place { a_step } else { ni * plan.steps * a_step };
         let sums = if plan.blocks == 1 { 1 } else { ni * nj };
-        with_scratch::<u8, _>(own + (sums + 1) * size + 1024, |scratch| {
+        with_scratch::<u8, _>(own + (sums + 1) * size + TILE, |scratch| {
             let own_panels = scratch.as_mut_ptr();
             let sum = own_panels.wrapping_add(own);
             let spare = sum.wrapping_add(sums * size);
@@ -407,42 +424,44 @@ impl<T: Sum> TileProduct<'_, T> {
                 let mut extents = [Extent::NONE; MOST];
                 if !plan.in_place {
                     for i in 0..ni {
+                        let lanes = part(&task.rows, i, plan.high);
+                        let (rows, tiles) = (plan.rows, scheme.tiles());
                         // SAFETY: the lanes are the operand's, and the panel is one of the scratch.
                         extents[i] = unsafe {
-                            let dst = own_panels.add(i * plan.steps * bytes);
-                            let lanes = part(&task.rows, i);
-                            plan.rows.panel(scheme, Side::Left, task.batch, lanes, ks.clone(), dst)
+                            let dst = own_panels.add(i * plan.steps * a_step);
+                            rows.panel(scheme, Side::Left, tiles, task.batch, lanes, ks.clone(), dst)
                         };
                     }
                 }
                 for (j, i) in (0..nj).flat_map(|j| (0..ni).map(move |i| (j, i))) {
-                    let (rows, columns) = (part(&task.rows, i), part(&task.columns, j));
+                    let rows = part(&task.rows, i, plan.high);
+                    let columns = part(&task.columns, j, PANEL);
                     let at = if plan.blocks == 1 { 0 } else { j * ni + i };
+                    let b = task.packed[j * task.panel + k0 / step * b_step..].as_ptr();
+                    let steps = ks.len().div_ceil(step);
+                    // Each row of blocks asks for its part of the next panel of columns.
+                    let lines = (32 * scheme.parts()).div_ceil(ni);
                     let mut call = Call {
-                        a: [own_panels.wrapping_add(i * plan.steps * bytes); 2],
-                        a_stride: 64,
-                        a_step: bytes,
-                        b: task.packed[j * task.panel + k0 / step * bytes..].as_ptr(),
+                        a: own_panels.wrapping_add(i * plan.steps * a_step),
+                        a_strides: (64, TILE, a_step),
+                        b,
                         c: sum.wrapping_add(at * size),
-                        steps: ks.len().div_ceil(step),
+                        steps,
                         tiles: (rows.len().div_ceil(16), columns.len().div_ceil(16)),
                         add: block > 0,
-                        ahead: std::ptr::null(),
-                        lines: 0,
+                        ahead: b.wrapping_add(task.panel + i * lines * steps * 64),
+                        lines,
                         store: (64, sum.wrapping_add((at + 1) * size), 64),
                         sink: spare.wrapping_add(size),
                     };
-                    call.a[1] = call.a[0].wrapping_add(1024);
-                    // Each row of blocks asks for its part of the next panel of columns.
-                    call.lines = (32 * scheme.parts()).div_ceil(ni);
-                    call.ahead = call.b.wrapping_add(task.panel + i * call.lines * call.steps * 64);
                     let last = block + 1 == plan.blocks;
                     if last {
-                        let (r, c) = (rows.start, columns.start);
-                        let (r, c) = if plan.swapped { (c, r) } else { (r, c) };
-                        if let Some((ptr, step)) = self.c.place(task.batch, r, c) {
-                            let rows = if plan.swapped { columns.len() } else { rows.len() };
-                            call.store = (rows, ptr, step);
+                        let (mut at, mut count) = ((rows.start, columns.start), rows.len());
+                        if plan.swapped {
+                            (at, count) = ((at.1, at.0), columns.len());
+                        }
+                        if let Some((ptr, step)) = self.c.place(task.batch, at.0, at.1) {
+                            call.store = (count, ptr, step);
                         }
                     }
                     let extent = task.extents[j * plan.blocks + block];
@@ -480,31 +499,30 @@ impl<T: Sum> TileProduct<'_, T> {
         mut call: Call,
     ) {
         let (scheme, step) = (self.scheme, self.scheme.step());
-        let lanes = part(&task.rows, i);
+        let lanes = part(&task.rows, i, plan.high);
         let lines = plan.rows.lines(task.batch, lanes.start, ks.start);
         let Some((ptr, stride)) = lines else { unreachable!("rows that lie along k") };
         // The next rows, if they follow in memory.
-        let ahead = ptr.wrapping_offset(PANEL as isize * stride);
-        call.lines = if stride == 64 * call.steps as isize { 32usize.div_ceil(nj) } else { 0 };
+        call.lines = plan.high.div_ceil(nj);
+        if stride != 64 * call.steps as isize {
+            call.lines = 0;
+        }
+        let ahead = ptr.wrapping_offset(plan.high as isize * stride);
         call.ahead = ahead.wrapping_add(j * call.lines * call.steps * 64);
         // Whole tiles are loaded; what is left goes through a packed step.
         let whole = if lanes.len().is_multiple_of(16) { ks.len() / step } else { 0 };
         // SAFETY: tiles of whole steps lie inside the operand, the others are packed.
         unsafe {
-            if whole > 0 {
-                let a = [ptr, ptr.wrapping_offset(16 * stride)];
-                let (a_stride, a_step, steps) = (stride as usize, 64, whole);
-                scheme.run(&Call { a, a_stride, a_step, steps, ..call });
+            if whole > 0 || call.steps == 0 {
+                let a_strides = (stride as usize, (16 * stride) as usize, 64);
+                scheme.run(&Call { a: ptr, a_strides, steps: whole, ..call });
             }
             for s in whole..call.steps {
                 let ks = ks.start + s * step..(ks.start + (s + 1) * step).min(ks.end);
-                plan.rows.panel(scheme, Side::Left, task.batch, lanes.clone(), ks, own);
+                let tiles = scheme.tiles();
+                plan.rows.panel(scheme, Side::Left, tiles, task.batch, lanes.clone(), ks, own);
                 let b = call.b.wrapping_add(s * PAIR);
-                let add = call.add || s > 0;
-                scheme.run(&Call { a: [own, own.wrapping_add(1024)], b, add, steps: 1, ..call });
-            }
-            if call.steps == 0 {
-                scheme.run(&call);
+                scheme.run(&Call { a: own, b, add: call.add || s > 0, steps: 1, ..call });
             }
         }
     }
@@ -512,7 +530,7 @@ impl<T: Sum> TileProduct<'_, T> {
     /// Stores a block of sums.
     ///
     /// # Safety
-    /// `block` and `spare` are 32 × 32 sums.
+    /// `block` and `spare` are blocks of sums.
     unsafe fn finish(
         &self,
         plan: &Plan<'_>,
@@ -522,17 +540,19 @@ impl<T: Sum> TileProduct<'_, T> {
         block: *mut u8,
         spare: *mut u8,
     ) {
+        let size = plan.high * PANEL;
         // SAFETY: the caller's contract.
         unsafe {
-            let mut tile = block.cast::<T>();
-            let (mut r, mut c) = (rows, columns);
             if plan.swapped {
-                turn_block(block, spare);
-                (r, c) = (columns, rows);
-                tile = spare.cast();
+                turn_block(block, plan.high / 16, spare);
+                let tile = std::slice::from_raw_parts(spare.cast::<T>(), size);
+                let (r, c) = (columns, rows);
+                self.c.store(batch, r.start, c.start, r.len(), c.len(), tile, plan.high);
+            } else {
+                let tile = std::slice::from_raw_parts(block.cast::<T>(), size);
+                let (r, c) = (rows, columns);
+                self.c.store(batch, r.start, c.start, r.len(), c.len(), tile, PANEL);
             }
-            let tile = std::slice::from_raw_parts(tile, PANEL * PANEL);
-            self.c.store(batch, r.start, c.start, r.len(), c.len(), tile, PANEL);
         }
     }
 }
@@ -548,28 +568,28 @@ struct Task<'a> {
     extents: &'a [Extent],
 }
 
-/// Lanes of panel `i` of a range.
-fn part(range: &Range<usize>, i: usize) -> Range<usize> {
-    let start = range.start + i * PANEL;
-    start..(start + PANEL).min(range.end)
+/// Lanes of panel `i`, of `width`, of a range.
+fn part(range: &Range<usize>, i: usize, width: usize) -> Range<usize> {
+    let start = range.start + i * width;
+    start..(start + width).min(range.end)
 }
 
-/// Transposes a block of 32 × 32 words.
+/// Transposes a block of `16 * tiles` rows of 32 words.
 ///
 /// # Safety
-/// Both must be such blocks; the level must have AVX-512.
+/// Both must be blocks of that size; the level must have AVX-512.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn_block(src: *const u8, dst: *mut u8) {
-    for i in 0..2 {
+unsafe fn turn_block(src: *const u8, tiles: usize, dst: *mut u8) {
+    for i in 0..tiles {
         for j in 0..2 {
-            // SAFETY: a quarter of each block.
+            // SAFETY: a tile of each block.
             unsafe {
                 let src = src.add(i * 16 * 128 + j * 64);
                 let mut rows = [_mm512_setzero_si512(); 16];
                 for row in 0..16 {
                     rows[row] = _mm512_loadu_si512(src.add(row * 128).cast());
                 }
-                deal(rows, dst.add(j * 16 * 128 + i * 64).cast(), 2);
+                deal(rows, dst.add((j * 16 * tiles + i) * 64).cast(), tiles);
             }
         }
     }

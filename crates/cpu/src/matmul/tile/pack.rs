@@ -1,6 +1,6 @@
 //! Operands as panels for the tile unit.
 //!
-//! A panel holds 32 lanes (rows of `a` or columns of `b`). Each of its tiles is 16 × 16 words: for
+//! A panel holds 32 or 48 lanes (rows of `a` or columns of `b`). Each of its tiles is 16 × 16 words: for
 //! `a` a row is a lane and its words run along `k`, for `b` a row is a word along `k` and runs across
 //! the lanes. So memory that runs along `k` becomes a tile of `a` by plain loads and one of `b` by a
 //! turn of 16 × 16 words, and memory that runs across lanes the other way about. Conversion to the
@@ -8,7 +8,7 @@
 //! are not there become zero.
 
 use super::Scheme;
-use super::kernel::{PAIR, PANEL};
+use super::kernel::TILE;
 use crate::matmul::driver::{Pack, with_scratch};
 use crate::matmul::pack::{Dense, Side};
 use crate::matmul::turn::{deal, turn};
@@ -37,7 +37,8 @@ impl Extent {
 
 /// An operand that can be packed for the tile unit. What packs as f32 can.
 pub(crate) trait Tiled: Pack<f32> {
-    /// Writes at most 32 lanes as a panel, or only its first tiles if there are at most 16.
+    /// Writes at most `16 * tiles` lanes as a panel of so many tiles, two or three, or only those of
+    /// its tiles that hold lanes.
     ///
     /// # Safety
     /// The processor must have AVX-512 BW, `dst` room for the steps of `ks`, and the operand
@@ -46,13 +47,14 @@ pub(crate) trait Tiled: Pack<f32> {
         &self,
         scheme: Scheme,
         side: Side,
+        tiles: usize,
         batch: usize,
         lanes: Range<usize>,
         ks: Range<usize>,
         dst: *mut u8,
     ) -> Extent {
         // SAFETY: the caller's contract.
-        unsafe { through_f32(self, scheme, side, batch, lanes, ks, dst) }
+        unsafe { through_f32(self, scheme, side, tiles, batch, lanes, ks, dst) }
     }
 
     /// Address of an element and bytes between lanes, where lanes lie along `k` in memory.
@@ -384,13 +386,15 @@ struct Lanes {
     lanes: usize,
     len: usize,
     dst: *mut u8,
+    /// Tiles of a part of a step.
+    tiles: usize,
 }
 
 impl Lanes {
-    /// Tile `half` of part `part` of step `step`.
+    /// Tile `tile` of part `part` of step `step`.
     #[inline(always)]
-    fn tile<S: Split>(&self, step: usize, part: usize, half: usize) -> *mut __m512i {
-        self.dst.wrapping_add((step * S::PARTS + part) * PAIR + half * 1024).cast()
+    fn tile<S: Split>(&self, step: usize, part: usize, tile: usize) -> *mut __m512i {
+        self.dst.wrapping_add(((step * S::PARTS + part) * self.tiles + tile) * TILE).cast()
     }
 }
 
@@ -416,9 +420,9 @@ unsafe fn pack_along<S: Split>(x: &Lanes, side: Side) -> Extent {
     let steps = x.len.div_ceil(S::STEP);
     // SAFETY: the caller vouches for lanes and panel.
     unsafe {
-        for half in 0..x.lanes.div_ceil(16) {
-            let src = x.src.wrapping_offset((half * 16) as isize * x.lane);
-            let lanes = (x.lanes - half * 16).min(16);
+        for tile in 0..x.lanes.div_ceil(16) {
+            let src = x.src.wrapping_offset((tile * 16) as isize * x.lane);
+            let lanes = (x.lanes - tile * 16).min(16);
             if side == Side::Left {
                 for row in 0..16 {
                     let src = src.wrapping_offset(row as isize * x.lane);
@@ -428,7 +432,7 @@ unsafe fn pack_along<S: Split>(x: &Lanes, side: Side) -> Extent {
                         ask(at.wrapping_offset(AHEAD * x.lane), S::STEP * S::SIZE);
                         let v = S::along(at, count.min(S::STEP), &mut range);
                         for part in 0..S::PARTS {
-                            _mm512_store_si512(x.tile::<S>(step, part, half).add(row), v[part]);
+                            _mm512_store_si512(x.tile::<S>(step, part, tile).add(row), v[part]);
                         }
                     }
                 }
@@ -438,7 +442,7 @@ unsafe fn pack_along<S: Split>(x: &Lanes, side: Side) -> Extent {
                 let count = (x.len - step * S::STEP).min(S::STEP);
                 let src = src.wrapping_add(step * S::STEP * S::SIZE);
                 if S::RAW {
-                    turn(src, x.lane, lanes, count * S::SIZE, x.tile::<S>(step, 0, half), 1);
+                    turn(src, x.lane, lanes, count * S::SIZE, x.tile::<S>(step, 0, tile), 1);
                     continue;
                 }
                 let mut rows = [[_mm512_setzero_si512(); 16]; 3];
@@ -450,7 +454,7 @@ unsafe fn pack_along<S: Split>(x: &Lanes, side: Side) -> Extent {
                     }
                 }
                 for part in 0..S::PARTS {
-                    deal(rows[part], x.tile::<S>(step, part, half), 1);
+                    deal(rows[part], x.tile::<S>(step, part, tile), 1);
                 }
             }
         }
@@ -470,25 +474,25 @@ unsafe fn pack_across<S: Split>(x: &Lanes, side: Side) -> Extent {
         for step in 0..x.len.div_ceil(S::STEP) {
             let count = (x.len - step * S::STEP).min(S::STEP);
             let src = x.src.wrapping_offset((step * S::STEP) as isize * x.k);
-            let mut rows = [[[_mm512_setzero_si512(); 16]; 3]; 2];
+            let mut rows = [[[_mm512_setzero_si512(); 16]; 3]; 3];
             for word in 0..16 {
-                for half in 0..x.lanes.div_ceil(16) {
-                    let mask = ((1u32 << (x.lanes - half * 16).min(16)) - 1) as __mmask16;
-                    let src = src.wrapping_add(half * 16 * S::SIZE);
+                for tile in 0..x.lanes.div_ceil(16) {
+                    let mask = ((1u32 << (x.lanes - tile * 16).min(16)) - 1) as __mmask16;
+                    let src = src.wrapping_add(tile * 16 * S::SIZE);
                     let v = S::across(src, x.k, word, count, mask, &mut range);
                     for part in 0..S::PARTS {
                         if side == Side::Right {
-                            _mm512_store_si512(x.tile::<S>(step, part, half).add(word), v[part]);
+                            _mm512_store_si512(x.tile::<S>(step, part, tile).add(word), v[part]);
                         } else {
-                            rows[half][part][word] = v[part];
+                            rows[tile][part][word] = v[part];
                         }
                     }
                 }
             }
             if side == Side::Left {
-                for half in 0..x.lanes.div_ceil(16) {
+                for tile in 0..x.lanes.div_ceil(16) {
                     for part in 0..S::PARTS {
-                        deal(rows[half][part], x.tile::<S>(step, part, half), 1);
+                        deal(rows[tile][part], x.tile::<S>(step, part, tile), 1);
                     }
                 }
             }
@@ -503,6 +507,7 @@ impl Dense {
     unsafe fn panel_of<S: Split>(
         &self,
         side: Side,
+        tiles: usize,
         batch: usize,
         lanes: Range<usize>,
         ks: Range<usize>,
@@ -516,6 +521,7 @@ impl Dense {
             lanes: lanes.len(),
             len: ks.len(),
             dst,
+            tiles,
         };
         // SAFETY: the caller's contract.
         unsafe {
@@ -526,7 +532,7 @@ impl Dense {
                 return pack_across::<S>(&all, side);
             }
             // Neither is: a step at a time is gathered first.
-            let mut line = [0u64; PANEL * 128 / 8];
+            let mut line = [0u64; 3 * 16 * 128 / 8];
             let line = line.as_mut_ptr().cast::<u8>();
             let row = S::STEP * S::SIZE;
             let mut extent = Extent::NONE;
@@ -540,7 +546,7 @@ impl Dense {
                         std::ptr::copy_nonoverlapping(src, dst, S::SIZE);
                     }
                 }
-                let dst = dst.add(step * S::PARTS * PAIR);
+                let dst = dst.add(step * S::PARTS * tiles * TILE);
                 let part = Lanes { src: line, lane: row as isize, len, dst, ..all };
                 extent.join(pack_along::<S>(&part, side));
             }
@@ -554,19 +560,20 @@ impl Tiled for Dense {
         &self,
         scheme: Scheme,
         side: Side,
+        tiles: usize,
         batch: usize,
         lanes: Range<usize>,
         ks: Range<usize>,
         dst: *mut u8,
     ) -> Extent {
-        debug_assert!(lanes.len() <= PANEL);
+        debug_assert!(lanes.len() <= 16 * tiles && tiles <= 3);
         // SAFETY: the caller's contract.
         unsafe {
             match scheme {
-                Scheme::Bf16 => self.panel_of::<OfBf16>(side, batch, lanes, ks, dst),
-                Scheme::Bytes => self.panel_of::<OfBytes>(side, batch, lanes, ks, dst),
-                Scheme::Halves => self.panel_of::<OfF16>(side, batch, lanes, ks, dst),
-                Scheme::Thirds => self.panel_of::<OfF32>(side, batch, lanes, ks, dst),
+                Scheme::Bf16 => self.panel_of::<OfBf16>(side, tiles, batch, lanes, ks, dst),
+                Scheme::Bytes => self.panel_of::<OfBytes>(side, tiles, batch, lanes, ks, dst),
+                Scheme::Halves => self.panel_of::<OfF16>(side, tiles, batch, lanes, ks, dst),
+                Scheme::Thirds => self.panel_of::<OfF32>(side, tiles, batch, lanes, ks, dst),
             }
         }
     }
@@ -590,20 +597,22 @@ unsafe fn through_f32(
     x: &(impl Pack<f32> + ?Sized),
     scheme: Scheme,
     side: Side,
+    tiles: usize,
     batch: usize,
     lanes: Range<usize>,
     ks: Range<usize>,
     dst: *mut u8,
 ) -> Extent {
     let (count, len) = (lanes.len(), ks.len());
-    with_scratch::<f32, _>(len * PANEL, |panel| {
-        x.pack(batch, lanes, ks, PANEL, panel);
+    let width = 16 * tiles;
+    with_scratch::<f32, _>(len * width, |panel| {
+        x.pack(batch, lanes, ks, width, panel);
         // SAFETY: the caller's contract; the panel has `len` rows.
         unsafe {
             match scheme {
-                Scheme::Bf16 => split_panel::<1>(panel, count, len, side, dst),
-                Scheme::Halves => split_panel::<2>(panel, count, len, side, dst),
-                Scheme::Thirds => split_panel::<3>(panel, count, len, side, dst),
+                Scheme::Bf16 => split_panel::<1>(panel, tiles, count, len, side, dst),
+                Scheme::Halves => split_panel::<2>(panel, tiles, count, len, side, dst),
+                Scheme::Thirds => split_panel::<3>(panel, tiles, count, len, side, dst),
                 Scheme::Bytes => unreachable!("bytes are not packed as f32"),
             }
         }
@@ -611,29 +620,31 @@ unsafe fn through_f32(
 }
 
 /// # Safety
-/// As for [`Tiled::panel`], for a panel `[len][32]` of which `lanes` count, in `P` parts.
+/// As for [`Tiled::panel`], for a panel `[len][16 * tiles]` of which `lanes` count, in `P` parts.
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn split_panel<const P: usize>(
     panel: &[f32],
+    tiles: usize,
     lanes: usize,
     len: usize,
     side: Side,
     dst: *mut u8,
 ) -> Extent {
-    assert!(panel.len() >= len * PANEL);
+    let width = 16 * tiles;
+    assert!(panel.len() >= len * width);
     let mut range = Measure::new();
     // SAFETY: rows of the panel; the caller vouches for `dst`.
     unsafe {
         for step in 0..len.div_ceil(32) {
-            for half in 0..lanes.div_ceil(16) {
+            for tile in 0..lanes.div_ceil(16) {
                 let row = |k: usize| {
                     let k = step * 32 + k;
                     if k >= len {
                         return _mm512_setzero_ps();
                     }
-                    _mm512_loadu_ps(panel.as_ptr().add(k * PANEL + half * 16))
+                    _mm512_loadu_ps(panel.as_ptr().add(k * width + tile * 16))
                 };
-                let mut tiles = [[_mm512_setzero_si512(); 16]; 3];
+                let mut parts = [[_mm512_setzero_si512(); 16]; 3];
                 for word in 0..16 {
                     let v = match P {
                         1 => [words(row(2 * word), row(2 * word + 1)); 3],
@@ -641,16 +652,16 @@ unsafe fn split_panel<const P: usize>(
                         _ => thirds(row(word), row(word + 16), &mut range),
                     };
                     for part in 0..P {
-                        tiles[part][word] = v[part];
+                        parts[part][word] = v[part];
                     }
                 }
                 for part in 0..P {
-                    let dst = dst.add((step * P + part) * PAIR + half * 1024).cast::<__m512i>();
+                    let dst = dst.add(((step * P + part) * tiles + tile) * TILE).cast::<__m512i>();
                     if side == Side::Left {
-                        deal(tiles[part], dst, 1);
+                        deal(parts[part], dst, 1);
                     } else {
                         for word in 0..16 {
-                            _mm512_store_si512(dst.add(word), tiles[part][word]);
+                            _mm512_store_si512(dst.add(word), parts[part][word]);
                         }
                     }
                 }
