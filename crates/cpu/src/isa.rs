@@ -1,8 +1,9 @@
 //! Which instruction set the kernels use, decided once per process.
 //!
-//! `LAZUL_ISA=scalar|avx2|avx512|amx` lowers it (for tests, and to compare); a level that the
-//! processor lacks is never chosen. The highest level, `amx`, has the vectors of `avx512` and beside
-//! them a matrix engine: [`isa`] tells of the vectors, [`tiles`] of the engine.
+//! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor lacks
+//! is never chosen. `LAZUL_ISA=amx` has the vectors of `avx512` and beside them a matrix engine: [`isa`]
+//! tells of the vectors, [`tiles`] of the engine. It must be asked for: products of few rows do not go
+//! to the engine, so with it a row's last bits depend on how many others it is computed with.
 
 use std::sync::OnceLock;
 
@@ -34,13 +35,14 @@ pub fn tiles() -> bool {
 fn choose() -> (Isa, bool) {
     let best = detect();
     let level = match std::env::var("LAZUL_ISA").as_deref() {
-        Err(_) | Ok("amx") => return (best, best == Isa::Avx512 && detect_tiles()),
+        Err(_) => return (best, false),
+        Ok("amx") => return (best, best == Isa::Avx512 && detect_tiles()),
         Ok("scalar") => Isa::Scalar,
         Ok("avx2") => Isa::Avx2,
         Ok("avx512") => Isa::Avx512,
         Ok(other) => {
             eprintln!("lazul: LAZUL_ISA={other:?} is none of scalar, avx2, avx512, amx; ignored");
-            return (best, best == Isa::Avx512 && detect_tiles());
+            return (best, false);
         }
     };
     (best.min(level), false)
@@ -73,6 +75,8 @@ fn detect_tiles() -> bool {
     // SAFETY: the call touches no memory of ours.
     return unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 };
 
+    // Newer compilers know that `cpuid` is safe; the oldest supported one does not.
+    #[allow(unused_unsafe)]
     fn has_tile_bits(tiles: u32, osxsave: u32) -> bool {
         // SAFETY: every x86-64 processor has `cpuid`; leaf 7 is asked for only if there.
         unsafe {

@@ -17,15 +17,15 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
-pub mod tile;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod turn;
 
 use crate::strided::{Collapsed, collapse};
 use driver::{Pack, Product, Store};
-pub(crate) use output::Output;
 use kernel::Compute;
 use lazul_ir::{DType, ErrorKind, Job, OpError};
+pub(crate) use output::Output;
 use pack::{Complex, Dense, Side};
 
 /// `a (…, m, k) · b (…, k, n)`.

@@ -17,11 +17,11 @@ use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
 use std::marker::PhantomData;
 
 /// Bytes of a tile.
-pub const TILE: usize = 1024;
+pub(crate) const TILE: usize = 1024;
 /// Lanes of a panel of `b`: columns of a block of `c`.
-pub const PANEL: usize = 32;
+pub(crate) const PANEL: usize = 32;
 /// Bytes of one part of one step of a panel of `b`.
-pub const PAIR: usize = 2 * TILE;
+pub(crate) const PAIR: usize = 2 * TILE;
 
 /// The layout of the eight tile registers: palette 1, all of 16 rows of 64 bytes.
 #[repr(C, align(64))]
@@ -43,14 +43,14 @@ static CONFIG: Config = {
 ///
 /// Taking and leaving them costs about 50 ns, and a thread that leaves them has less to save when it
 /// is preempted; so a task takes them once, and no thread keeps them.
-pub struct Tiles(PhantomData<*const ()>);
+pub(crate) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
     /// Configures the registers.
     ///
     /// # Safety
     /// The process must have the unit ([`crate::isa::tiles`]), and this thread no other guard.
-    pub unsafe fn new() -> Tiles {
+    pub(crate) unsafe fn new() -> Tiles {
         // SAFETY: the configuration is valid. The block may read memory, so it is in order with
         // whatever wrote the configuration.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack)) };
@@ -67,7 +67,7 @@ impl Drop for Tiles {
 
 /// One call of a kernel: `c = a · b`, or `c += a · b`.
 #[derive(Clone, Copy)]
-pub struct Call {
+pub(crate) struct Call {
     /// A panel.
     pub a: *const u8,
     /// Bytes between lanes of `a`, between its tiles, and between its steps.
@@ -141,7 +141,7 @@ macro_rules! sums {
 }
 
 /// The products of one step.
-pub trait Step {
+pub(crate) trait Step {
     /// Parts of an element.
     const PARTS: usize;
     /// Most tiles of `a`.
@@ -163,13 +163,13 @@ pub trait Step {
 }
 
 /// Pairs of bf16, summed in f32.
-pub struct Pairs;
+pub(crate) struct Pairs;
 /// Quadruples of bytes, summed in 32 bits, wrapping.
-pub struct Bytes;
+pub(crate) struct Bytes;
 /// Elements in two bf16 parts.
-pub struct Halves;
+pub(crate) struct Halves;
 /// Elements in three bf16 parts.
-pub struct Thirds;
+pub(crate) struct Thirds;
 
 /// Elements of one part: there and back over the tiles of `a`, so that of six sums and two operands
 /// none leaves the registers in vain.
@@ -338,7 +338,7 @@ impl Step for Thirds {
 /// # Safety
 /// Panels of `steps` steps must be readable (of `a`, the tiles that hold lanes), `c` writable and
 /// initialised if `add`, and a guard of [`Tiles`] alive on this thread.
-pub unsafe fn run<S: Step>(call: &Call) {
+pub(crate) unsafe fn run<S: Step>(call: &Call) {
     // SAFETY: the caller's contract.
     unsafe {
         match call.tiles {

@@ -19,7 +19,7 @@
 //! multiply-add kernel takes over for that block of 32 rows, 32 columns and one block of `k`: the
 //! choice hangs on the data and on fixed bounds, never on threads.
 
-pub mod kernel;
+mod kernel;
 pub(crate) mod pack;
 
 use super::driver::{Shared, Store, with_scratch};
@@ -49,10 +49,7 @@ pub(crate) enum Scheme {
 
 impl Scheme {
     /// How products of a dtype and of the size `(batch, m, n, k)` go best on the unit, if they do.
-    pub(crate) fn of(
-        dtype: DType,
-        (_, m, n, k): (usize, usize, usize, usize),
-    ) -> Option<Scheme> {
+    pub(crate) fn of(dtype: DType, (_, m, n, k): (usize, usize, usize, usize)) -> Option<Scheme> {
         if !tiles() {
             return None;
         }
@@ -187,7 +184,6 @@ pub(crate) struct TileProduct<'a, T> {
     pub(crate) c: &'a dyn Store<T>,
 }
 
-
 /// Work, in multiply-adds, below which other threads only cost time.
 const SERIAL: usize = 1 << 19;
 /// Lanes of the shorter side up to which the longer one passes through once.
@@ -283,7 +279,11 @@ impl<T: Sum> TileProduct<'_, T> {
             && tall.max(wide) > 2 * PANEL
             && work(tall, wide) > SERIAL
         {
-            if wide > tall { wide = (wide / 2).next_multiple_of(PANEL) } else { tall = up(tall / 2) }
+            if wide > tall {
+                wide = (wide / 2).next_multiple_of(PANEL)
+            } else {
+                tall = up(tall / 2)
+            }
         }
         tall = up(height.div_ceil(height.div_ceil(tall)));
         Plan {
@@ -335,7 +335,9 @@ impl<T: Sum> TileProduct<'_, T> {
                     let panels = first..(first + beside).min(panels);
                     // SAFETY: each task has blocks of panels for itself.
                     unsafe {
-                        self.pack_columns(plan, batch, &group, panels, block, shared.0.0, shared.1.0);
+                        self.pack_columns(
+                            plan, batch, &group, panels, block, shared.0.0, shared.1.0,
+                        );
                     }
                 });
                 let (packed, extents) = (&*packed, &*extents);
@@ -429,7 +431,15 @@ impl<T: Sum> TileProduct<'_, T> {
                         // SAFETY: the lanes are the operand's, and the panel is one of the scratch.
                         extents[i] = unsafe {
                             let dst = own_panels.add(i * plan.steps * a_step);
-                            rows.panel(scheme, Side::Left, tiles, task.batch, lanes, ks.clone(), dst)
+                            rows.panel(
+                                scheme,
+                                Side::Left,
+                                tiles,
+                                task.batch,
+                                lanes,
+                                ks.clone(),
+                                dst,
+                            )
                         };
                     }
                 }

@@ -61,11 +61,6 @@ pub(crate) trait Tiled: Pack<f32> {
     fn lines(&self, _batch: usize, _lane: usize, _k: usize) -> Option<(*const u8, isize)> {
         None
     }
-
-    /// Address of an element and bytes between neighbours along `k`, where those along lanes touch.
-    fn rows(&self, _batch: usize, _lane: usize, _k: usize) -> Option<(*const u8, isize)> {
-        None
-    }
 }
 
 /// What elements become on their way into tiles.
@@ -581,11 +576,6 @@ impl Tiled for Dense {
     fn lines(&self, batch: usize, lane: usize, k: usize) -> Option<(*const u8, isize)> {
         let stride = self.lane * self.dtype.size() as isize;
         (self.k == 1).then(|| (self.at(batch, lane, k), stride))
-    }
-
-    fn rows(&self, batch: usize, lane: usize, k: usize) -> Option<(*const u8, isize)> {
-        let stride = self.k * self.dtype.size() as isize;
-        (self.lane == 1 && self.k != 1).then(|| (self.at(batch, lane, k), stride))
     }
 }
 
