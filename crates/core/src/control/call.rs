@@ -8,6 +8,7 @@ use crate::rules::{Call, Outputs, Slots};
 use crate::scope::call_site;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
 use crate::tree::{IntoResult, Tree};
+use std::panic::Location;
 use std::sync::Arc;
 
 /// A call: inputs are arguments, then captures.
@@ -42,12 +43,16 @@ impl Called {
 }
 
 /// The results of calling `graph` as one node.
-#[track_caller]
-pub(crate) fn call(name: &'static str, graph: &Arc<Graph>, arguments: Vec<Array>) -> Vec<Array> {
+pub(crate) fn call(
+    name: &'static str,
+    graph: &Arc<Graph>,
+    arguments: Vec<Array>,
+    site: &'static Location<'static>,
+) -> Vec<Array> {
     let outputs: Vec<Spec> = graph.outputs.iter().map(spec).collect();
     let inputs: Inputs = arguments.into_iter().chain(graph.captures.iter().cloned()).collect();
     let called = Control::Call(Called { name, graph: graph.clone() });
-    Array::lazy_many(Op::Control(Arc::new(called)), inputs, &outputs, call_site())
+    Array::lazy_many(Op::Control(Arc::new(called)), inputs, &outputs, site)
 }
 
 /// A function whose intermediate results are not kept for its gradient but computed again: less memory
@@ -65,21 +70,23 @@ pub(crate) fn call(name: &'static str, graph: &Arc<Graph>, arguments: Vec<Array>
 ///
 /// # Errors
 /// Of the returned function: those of `f`.
+#[track_caller]
 pub fn checkpoint<T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
 ) -> impl Fn(&T) -> Result<O> {
+    let site = call_site();
     move |argument| {
         let leaves: Vec<Array> = argument.leaves().into_iter().cloned().collect();
         leaves.iter().try_for_each(|l| l.check())?;
         let specs: Vec<Spec> = leaves.iter().map(spec).collect();
         let mut template: Option<O> = None;
-        let graph = Graph::trace(&specs, |placeholders| {
+        let graph = Graph::trace_at(site, &specs, |placeholders| {
             let value = f(&argument.with_leaves(placeholders.iter().cloned())).into_result()?;
             let made = value.leaves().into_iter().cloned().collect();
             template = Some(value);
             Ok(made)
         })?;
-        let made = call("checkpoint", &Arc::new(graph), leaves);
+        let made = call("checkpoint", &Arc::new(graph), leaves, site);
         Ok(template.map(|t| t.with_leaves(made)).unwrap_or_else(|| unreachable!("f was called")))
     }
 }

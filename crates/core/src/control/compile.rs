@@ -5,8 +5,10 @@ use super::call::call;
 use super::graph::{Graph, Spec, spec};
 use crate::error::Result;
 use crate::node::Array;
+use crate::scope::call_site;
 use crate::tree::{IntoResult, Tree};
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::{Arc, Mutex};
 
 /// Structure, shapes and dtypes of arguments.
@@ -49,6 +51,7 @@ fn watched(a: &Array) -> bool {
 ///
 /// # Errors
 /// Of the returned function: those of `f`, and if `f` reads the value of its argument.
+#[track_caller]
 pub fn compile<T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
 ) -> impl Fn(&T) -> Result<O> {
@@ -76,9 +79,11 @@ pub fn compile<T: Tree, O: Tree, R: IntoResult<O>>(
 ///
 /// # Errors
 /// Of the returned function: as [`compile`]; the state is then as it was.
+#[track_caller]
 pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&mut S, &T) -> R,
 ) -> impl Fn(&mut S, &T) -> Result<O> {
+    let site = call_site();
     let known: Mutex<HashMap<Key, Arc<Traced<(S, O)>>>> = Mutex::default();
     move |state, argument| {
         let (before, given) = (state.leaves(), argument.leaves());
@@ -96,14 +101,14 @@ pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
         let traced = match found {
             Some(traced) => traced,
             None => {
-                let traced = Arc::new(trace(&f, state, argument)?);
+                let traced = Arc::new(trace(&f, state, argument, site)?);
                 known.lock().unwrap_or_else(|e| e.into_inner()).insert(key, traced.clone());
                 traced
             }
         };
         let mut arguments: Vec<Array> = Vec::with_capacity(before.len() + given.len());
         arguments.extend(before.into_iter().chain(given).cloned());
-        let mut made = call("compiled", &traced.graph, arguments);
+        let mut made = call("compiled", &traced.graph, arguments, site);
         let (next, value) = &traced.template;
         let rest = made.split_off(next.leaves().len());
         *state = next.with_leaves(made);
@@ -115,12 +120,13 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: &impl Fn(&mut S, &T) -> R,
     state: &S,
     argument: &T,
+    site: &'static Location<'static>,
 ) -> Result<Traced<(S, O)>> {
     let (before, given) = (state.leaves(), argument.leaves());
     let specs: Vec<Spec> = before.iter().chain(&given).map(|a| spec(a)).collect();
     let n = before.len();
     let mut template = None;
-    let graph = Graph::trace(&specs, |xs| {
+    let graph = Graph::trace_at(site, &specs, |xs| {
         let mut next = state.with_leaves(xs[..n].iter().cloned());
         let argument = argument.with_leaves(xs[n..].iter().cloned());
         let value = f(&mut next, &argument).into_result()?;
@@ -131,6 +137,7 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     let Some(template) = template else { unreachable!("the function was traced") };
     let graph = graph.without_repeats();
     // What does not depend on arguments is computed now, once.
-    crate::eval::eval(&graph.captures)?;
+    // Arrays of a transform that is running may have no values yet, and are inputs like any other.
+    crate::eval::eval(graph.captures.iter().filter(|a| !watched(a)))?;
     Ok(Traced { graph: Arc::new(graph), template })
 }

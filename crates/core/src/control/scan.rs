@@ -151,15 +151,21 @@ fn looped(
     Ok((made, ys))
 }
 
+#[track_caller]
 fn length_of(xs: &[Array], asked: Option<usize>) -> Result<usize> {
-    let wrong = |why: &str| Error::new(ErrorKind::Value, "scan", why).at(call_site());
+    let site = call_site();
+    let wrong = |why: &str| Error::new(ErrorKind::Value, "scan", why).at(site);
     let mut length = asked;
     for x in xs {
-        let n = x.dim(0)?;
+        x.check()?;
+        let Some(&n) = x.0.shape.first() else {
+            let why = "what is looped over has no first axis";
+            return Err(error(ErrorKind::Shape, "scan", why, &[x]).at(site));
+        };
         if length.is_some_and(|l| l != n) {
             let all: Vec<&Array> = xs.iter().collect();
             let why = "what is looped over differs in length";
-            return Err(error(ErrorKind::Shape, "scan", why, &all).at(call_site()));
+            return Err(error(ErrorKind::Shape, "scan", why, &all).at(site));
         }
         length = Some(n);
     }

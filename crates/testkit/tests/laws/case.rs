@@ -148,6 +148,17 @@ impl Input {
     }
 }
 
+/// What the derivative of a function is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Derivative {
+    /// What finite differences tell.
+    True,
+    /// Zero, by declaration.
+    Zero,
+    /// Something else, by declaration.
+    Declared,
+}
+
 /// A function and what is known of it.
 #[derive(Clone)]
 pub(crate) struct Case {
@@ -160,8 +171,8 @@ pub(crate) struct Case {
     /// Whether a batch gives the bits that its examples give alone: each result is made from the same
     /// operands in the same order.
     pub(crate) exact: bool,
-    /// Whether finite differences tell its derivative. Where not, the derivative is zero by declaration.
-    pub(crate) smooth: bool,
+    /// What its derivative is.
+    pub(crate) derivative: Derivative,
     /// Whether it has a gradient in reverse.
     pub(crate) reverse: bool,
     /// The dtype that it computes in whatever it is given, if that is less than float64.
@@ -191,7 +202,7 @@ impl Case {
             function: Arc::new(function),
             dtypes: dtypes.to_vec(),
             exact: false,
-            smooth: true,
+            derivative: Derivative::True,
             reverse: true,
             inner: None,
         }
@@ -202,7 +213,11 @@ impl Case {
     }
 
     pub(crate) fn jumps(self) -> Case {
-        Case { smooth: false, ..self }
+        Case { derivative: Derivative::Zero, ..self }
+    }
+
+    pub(crate) fn straight_through(self) -> Case {
+        Case { derivative: Derivative::Declared, ..self }
     }
 
     pub(crate) fn forward_only(self) -> Case {

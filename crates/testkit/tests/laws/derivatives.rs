@@ -1,7 +1,7 @@
 //! Laws of derivatives: forward and reverse agree with finite differences and with each other, to the
 //! second order; in every dtype a gradient has its argument's shape and dtype.
 
-use crate::case::Case;
+use crate::case::{Case, Derivative};
 use crate::numbers::{
     Step, alike, all_flat, coarsest, dot, flat, moved, near, pull, push, unflat, unit,
 };
@@ -32,7 +32,8 @@ pub(crate) fn first_order(case: &Case, report: &mut Report) {
             let (u, v) = (case.directions(2, &y)?, case.directions(3, &x)?);
             let worst = coarsest(case, dtype, &[&x[..], &y[..]].concat())?;
             let step = Step::of(worst);
-            let differences = case.smooth && unit(worst) <= unit(DType::F32);
+            let differences =
+                case.derivative == Derivative::True && unit(worst) <= unit(DType::F32);
             let tangents = push(case, &x, &v)?;
             report.case(id("tangents look like results"), forms(&tangents, &y));
             if differences {
@@ -40,7 +41,7 @@ pub(crate) fn first_order(case: &Case, report: &mut Report) {
                 let outcome = near(&all_flat(&tangents)?, &theirs, step.bound);
                 report.case(id("jvp = finite differences"), outcome);
             }
-            if !case.smooth {
+            if case.derivative == Derivative::Zero {
                 let zero = all_flat(&tangents)?.iter().all(|&t| t == 0.0);
                 report.expect(id("declared zero, forward"), zero, || format!("{tangents:?}"));
             }
@@ -49,7 +50,7 @@ pub(crate) fn first_order(case: &Case, report: &mut Report) {
             }
             let grads = pull(case, &x, &u)?;
             report.case(id("cotangents look like arguments"), forms(&grads, &x));
-            if !case.smooth {
+            if case.derivative == Derivative::Zero {
                 let zero = all_flat(&grads)?.iter().all(|&t| t == 0.0);
                 report.expect(id("declared zero, reverse"), zero, || format!("{grads:?}"));
             }
@@ -161,7 +162,7 @@ fn singles(
 
 /// Second derivatives: each way over each way.
 pub(crate) fn second_order(case: &Case, report: &mut Report) {
-    if !case.smooth {
+    if case.derivative != Derivative::True {
         return;
     }
     for dtype in precise(case) {
@@ -204,7 +205,7 @@ pub(crate) fn second_order(case: &Case, report: &mut Report) {
 
 /// Gradients in narrow dtypes: of the right dtype and shape, and those of float64 to their precision.
 pub(crate) fn narrow(case: &Case, report: &mut Report) {
-    if !case.reverse || !case.smooth {
+    if !case.reverse || case.derivative != Derivative::True {
         return;
     }
     let reference = if case.dtypes.contains(&DType::F64) { DType::F64 } else { DType::F32 };

@@ -1,7 +1,7 @@
 //! Cases of reading and writing by index.
 
 use crate::case::{ALL, AROUND, Case, Domain, Input, REAL};
-use lazul_core::{Array, DType};
+use lazul_core::{Array, DType, Index, Slice};
 use lazul_ir::ScatterOp;
 
 const I32: DType = DType::I32;
@@ -20,7 +20,27 @@ pub(crate) fn gather() -> Vec<Case> {
         take(&[3], &[], 0, DType::U32),
         take(&[3, 2], &[0], 0, I32),
         take(&[3, 0], &[2], 0, I32),
+        pick(&[3, 4, 2], &[0, 1], &[&[2, 1], &[3]]),
+        pick(&[3, 2, 4], &[0, 2], &[&[3], &[3]]),
+        pick(&[2, 2], &[0, 1], &[&[], &[]]),
     ]
+}
+
+/// Elements at places that index arrays name, one for each of some axes.
+fn pick(shape: &[usize], axes: &[usize], indices: &[&[usize]]) -> Case {
+    let mut inputs = vec![Input::numbers(shape, AROUND)];
+    inputs.extend(indices.iter().zip(axes).map(|(i, &a)| Input::indices(i, shape[a], I32)));
+    let name = format!("index {shape:?} axes {axes:?} {indices:?}");
+    let axes = axes.to_vec();
+    let f = move |x: &[Array]| {
+        let word = |a: usize| match axes.iter().position(|&b| b == a) {
+            Some(i) => Index::Array(x[1 + i].clone()),
+            None => Index::Slice(Slice::ALL),
+        };
+        let words: Vec<Index> = (0..=axes[axes.len() - 1]).map(word).collect();
+        x[0].index(words)
+    };
+    Case::new(name, ALL, inputs, f).exact()
 }
 
 pub(crate) fn gather_axis() -> Vec<Case> {

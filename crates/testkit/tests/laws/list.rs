@@ -5,9 +5,12 @@
 //! without cases. Element-wise operations come from their table's own list.
 
 use crate::case::Case;
-use crate::{control, elementwise, fast, index, product, quantized, random, reduce, shape};
+use crate::{
+    control, elementwise, fast, fft, index, linalg, product, quantized, random, reduce, shape,
+};
 use lazul_ir::{
-    ArgReduceOp, BinaryOp, FastOp, Prim, QuantizedOp, ReduceOp, ScanOp, ScatterOp, UnaryOp, ViewOp,
+    ArgReduceOp, BinaryOp, FastOp, FftKind, GroupedOp, LinalgOp, Prim, QuantizedOp, ReduceOp,
+    ScanOp, ScatterOp, UnaryOp, ViewOp,
 };
 
 /// An enum's variants as a plain list, which must name all of them.
@@ -41,11 +44,11 @@ every! {
     PRIMS of Prim as PrimKind:
     Fill Arange Unary Binary Select Cast View Copy Reduce ArgReduce Scan Sort ArgSort Matmul Gather
     GatherAxis Scatter ScatterAxis SliceUpdate DynamicSlice DynamicSliceUpdate Concatenate RandomBits
-    Quantized Fast
+    Quantized Fast SearchSorted Conv Fft Linalg Grouped
 }
 every! {
     /// Views.
-    VIEWS of ViewOp as ViewKind: Reshape Transpose Broadcast Slice Bitcast
+    VIEWS of ViewOp as ViewKind: Reshape Transpose Broadcast Slice Strided Bitcast
 }
 every! {
     /// Operations with a kernel of their own.
@@ -53,7 +56,7 @@ every! {
 }
 every! {
     /// Operations on quantized matrices.
-    QUANTIZED of QuantizedOp as QuantizedKind: Quantize Dequantize Matmul
+    QUANTIZED of QuantizedOp as QuantizedKind: Quantize Dequantize FakeQuantize Matmul GatherMatmul
 }
 every! {
     /// Reductions.
@@ -70,6 +73,20 @@ every! {
 every! {
     /// Ways in which updates meet what is there.
     SCATTERS of ScatterOp: Assign Add Multiply Min Max
+}
+
+every! {
+    /// Fourier transforms.
+    FFTS of FftKind: Forward Inverse RealToHalf HalfToReal
+}
+every! {
+    /// Decompositions and solvers.
+    LINALGS of LinalgOp as LinalgKind:
+    Lu Det Qr Svd Eigh Eig Cholesky SolveTriangular Solve Inverse PseudoInverse
+}
+every! {
+    /// Products of picked matrices, and of parts of matrices.
+    GROUPED of GroupedOp: Gather Outer Segments
 }
 
 /// Operations that hold functions.
@@ -121,6 +138,11 @@ fn of_prim(prim: PrimKind) -> Vec<Case> {
         PrimKind::Concatenate => shape::concatenate(),
         PrimKind::RandomBits => random::bits(),
         PrimKind::Quantized => QUANTIZED.iter().flat_map(|&q| quantized::cases(q)).collect(),
+        PrimKind::SearchSorted => reduce::searchsorted(),
+        PrimKind::Conv => product::conv(),
+        PrimKind::Fft => FFTS.iter().flat_map(|&kind| fft::cases(kind)).collect(),
+        PrimKind::Linalg => LINALGS.iter().flat_map(|&kind| linalg::cases(kind)).collect(),
+        PrimKind::Grouped => GROUPED.iter().flat_map(|&op| product::grouped(op)).collect(),
         PrimKind::Fast => FASTS.iter().flat_map(|&f| fast::cases(f)).collect(),
     }
 }

@@ -1,75 +1,128 @@
-//! Cases of quantized matrices. Codes have no derivative, scales and biases do.
+//! Cases of quantized matrices. Codes have no derivative; scales, biases and global scales do.
 
 use crate::case::{AROUND, Case, Domain, Input, PACKED};
 use crate::list::QuantizedKind;
-use lazul_core::{Array, DType, Quantization, Quantized};
+use lazul_core::{Array, DType, Quantization, Quantized, Result, quantization};
+use lazul_testkit::Rng;
 
-/// Codes of a matrix `(rows, 64)`.
-fn codes(rows: &[usize], form: Quantization) -> Input {
+/// A form, and whether it goes with a global scale.
+type Form = (Quantization, bool);
+
+fn forms() -> Vec<Form> {
+    let affine = [(32, 1), (32, 2), (64, 3), (32, 4), (64, 5), (32, 6), (64, 8)];
+    let affine = affine.map(|(g, b)| (quantization(g, b).expect("a form"), false));
+    let small = [Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4].map(|f| (f, false));
+    affine.into_iter().chain(small).chain([(Quantization::NvFp4, true)]).collect()
+}
+
+fn global(low: f64) -> Input {
+    Input::made(move |rng| Array::scalar((low + rng.unit()) as f32))
+}
+
+/// A quantized matrix of numbers.
+fn drawn(rng: &mut Rng, shape: &[usize], form: Quantization) -> Quantized {
+    let w = Domain::Spread(-1.0, 1.0).array(rng, shape, DType::F32);
+    w.quantize(form).expect("a matrix of whole groups")
+}
+
+/// The parts of a matrix `(rows…, 64)` as arguments: codes, scales, then biases or a global scale.
+fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
     let shape = [rows, &[64]].concat();
-    Input::made(move |rng| {
-        let w = Domain::Spread(-1.0, 1.0).array(rng, &shape, DType::F32);
-        w.quantize(form).expect("a matrix of whole groups").codes
-    })
+    let groups = [rows, &[64 / form.group_size()]].concat();
+    let codes = {
+        let shape = shape.clone();
+        Input::made(move |rng| drawn(rng, &shape, form).codes)
+    };
+    let mut parts = vec![codes];
+    if form.is_affine() {
+        parts.push(Input::numbers(&groups, Domain::Spread(0.05, 0.2)));
+        parts.push(Input::numbers(&groups, AROUND));
+    } else {
+        parts.push(Input::made(move |rng| drawn(rng, &shape, form).scales));
+    }
+    if has_global {
+        parts.push(global(1000.0));
+    }
+    parts
 }
 
-/// Codes, scales and biases as arguments.
-fn packed(rows: &[usize], form: Quantization) -> Vec<Input> {
-    let groups = [rows, &[64 / form.group_size as usize]].concat();
-    let scales = Input::numbers(&groups, Domain::Spread(0.05, 0.2));
-    vec![codes(rows, form), scales, Input::numbers(&groups, AROUND)]
-}
-
-fn matrix(x: &[Array], form: Quantization) -> Quantized {
-    let [codes, scales, biases] = [0, 1, 2].map(|i| x[i].clone());
-    Quantized { codes, scales, biases, form }
-}
-
-fn forms() -> Vec<Quantization> {
-    let forms = [(32, 2), (64, 3), (32, 4), (64, 5), (32, 6), (64, 8)];
-    let form = |(group_size, bits)| lazul_core::quantization(group_size, bits).expect("a form");
-    forms.into_iter().map(form).collect()
+fn matrix(x: &[Array], (form, has_global): Form) -> Quantized {
+    Quantized {
+        codes: x[0].clone(),
+        scales: x[1].clone(),
+        biases: form.is_affine().then(|| x[2].clone()),
+        global_scale: has_global.then(|| x[2].clone()),
+        form,
+    }
 }
 
 pub(crate) fn cases(kind: QuantizedKind) -> Vec<Case> {
-    let each = |form: Quantization| -> Vec<Case> {
-        let name = format!("{kind:?} {} bits by {}", form.bits, form.group_size);
+    let each = |form: Form| -> Vec<Case> {
+        let name = format!("{kind:?} {} global scale {}", form.0, form.1);
+        let weights = |shape: &[usize]| {
+            let mut inputs = vec![Input::numbers(shape, AROUND)];
+            inputs.extend(form.1.then(|| global(2.0)));
+            inputs
+        };
         match kind {
             // Codes jump, and what belongs to them with them: no gradient, by declaration.
             QuantizedKind::Quantize => {
-                let quantize = move |x: &[Array]| {
-                    let q = x[0].quantize(form)?;
-                    Ok(vec![q.codes, q.scales, q.biases])
+                let quantize = move |x: &[Array]| -> Result<Vec<Array>> {
+                    let q = x[0].quantize_scaled(form.0, x.get(1))?;
+                    Ok([q.codes, q.scales].into_iter().chain(q.biases).collect())
                 };
-                let inputs = |shape| vec![Input::numbers(shape, AROUND)];
-                vec![
-                    Case::many(name.clone(), PACKED, inputs(&[2, 64]), quantize).exact().jumps(),
-                    Case::many(name + " batch", PACKED, inputs(&[2, 1, 64]), quantize)
-                        .exact()
-                        .jumps(),
-                ]
+                let case = |name: String, shape: &[usize]| {
+                    Case::many(name, PACKED, weights(shape), quantize).exact().jumps()
+                };
+                vec![case(name.clone(), &[2, 64]), case(name + " batch", &[2, 1, 64])]
+            }
+            // The gradient passes as if nothing had been done.
+            QuantizedKind::FakeQuantize => {
+                let f = move |x: &[Array]| x[0].fake_quantize(form.0, x.get(1));
+                let case = |name: String, shape: &[usize]| {
+                    Case::new(name, PACKED, weights(shape), f).exact().straight_through()
+                };
+                vec![case(name.clone(), &[2, 64]), case(name + " batch", &[2, 1, 64])]
             }
             QuantizedKind::Dequantize => {
-                let f = move |x: &[Array]| matrix(x, form).dequantize();
-                vec![
-                    Case::new(name.clone(), PACKED, packed(&[2], form), f).exact(),
-                    Case::new(name + " batch", PACKED, packed(&[2, 1], form), f).exact(),
-                ]
+                let f = move |x: &[Array]| matrix(x, form).dequantize_to(DType::F32);
+                let case = |name: String, rows: &[usize]| {
+                    Case::new(name, PACKED, packed(rows, form), f).exact()
+                };
+                vec![case(name.clone(), &[2]), case(name + " batch", &[2, 1])]
             }
             QuantizedKind::Matmul => {
-                let product = |name: String, x: &[usize], rows: &[usize], transpose: bool| {
+                let product = |x: &[usize], rows: &[usize], transpose: bool| {
                     let mut inputs = packed(rows, form);
                     inputs.push(Input::numbers(x, AROUND));
-                    let f = move |x: &[Array]| x[3].quantized_matmul(&matrix(x, form), transpose);
-                    Case::new(format!("{name} {x:?} transpose {transpose}"), PACKED, inputs, f)
+                    let f = move |x: &[Array]| {
+                        x[x.len() - 1].quantized_matmul(&matrix(x, form), transpose)
+                    };
+                    let name = format!("{name} {x:?} {rows:?} transpose {transpose}");
+                    Case::new(name, PACKED, inputs, f)
                 };
                 vec![
-                    product(name.clone(), &[2, 64], &[3], true),
-                    product(name.clone(), &[2, 3], &[3], false),
-                    product(name.clone(), &[64], &[3], true),
-                    product(name.clone(), &[2, 1, 64], &[2, 3], true),
-                    product(name, &[0, 64], &[3], true),
+                    product(&[2, 64], &[3], true),
+                    product(&[2, 3], &[3], false),
+                    product(&[64], &[3], true),
+                    product(&[2, 1, 64], &[2, 3], true),
+                    product(&[0, 64], &[3], true),
                 ]
+            }
+            QuantizedKind::GatherMatmul => {
+                let product = |x: &[usize], rows: &[usize], transpose: bool| {
+                    let mut inputs = packed(rows, form);
+                    inputs.push(Input::numbers(x, AROUND));
+                    inputs.push(Input::indices(&[3], x[0], DType::I32));
+                    inputs.push(Input::indices(&[3], rows[0], DType::U32));
+                    let f = move |x: &[Array]| {
+                        let [x_, lhs, rhs] = [3, 2, 1].map(|i| &x[x.len() - i]);
+                        x_.gather_qmm(&matrix(x, form), Some(lhs), Some(rhs), transpose)
+                    };
+                    let name = format!("{name} {x:?} {rows:?} transpose {transpose}");
+                    Case::new(name, PACKED, inputs, f)
+                };
+                vec![product(&[2, 1, 64], &[2, 2], true), product(&[2, 1, 2], &[2, 2], false)]
             }
         }
     };

@@ -1,7 +1,7 @@
-//! Cases of reductions, running reductions and sorting.
+//! Cases of reductions, running reductions, sorting and searching.
 
 use crate::case::{ALL, AROUND, Case, Domain, Input, REAL};
-use lazul_core::{Array, DType, Scan};
+use lazul_core::{Array, DType, Scan, Side};
 use lazul_ir::{ArgReduceOp, ReduceOp, ScanOp};
 
 /// Shapes and axes to reduce; none for all.
@@ -124,4 +124,27 @@ pub(crate) fn argsort() -> Vec<Case> {
         Case::new(name, ALL, inputs, move |x| x[0].argsort(axis)).exact()
     };
     ORDERS.iter().map(case).collect()
+}
+
+pub(crate) fn searchsorted() -> Vec<Case> {
+    const FEW: Domain = Domain::Choice(&[-1.5, 0.0, 0.5, 2.0]);
+    let find = |rows: &[usize], values: &[usize], side: Side| {
+        let inputs = vec![Input::numbers(rows, FEW), Input::numbers(values, FEW)];
+        let name = format!("searchsorted {rows:?} {values:?} {side:?}");
+        Case::new(name, ALL, inputs, move |x| x[0].sort(-1).searchsorted(&x[1], side)).exact()
+    };
+    let mut all = Vec::new();
+    for side in [Side::Left, Side::Right] {
+        all.extend([
+            find(&[5], &[2, 3], side),
+            find(&[2, 4], &[2, 3], side),
+            find(&[4], &[], side),
+            find(&[0], &[2], side),
+        ]);
+    }
+    let interp = |x: &[Array]| x[0].interp(&x[1].sort(0), &x[2]);
+    let points = || Input::numbers(&[4], AROUND);
+    let inputs = vec![Input::numbers(&[2, 3], Domain::Spread(-1.6, 1.2)), points(), points()];
+    all.push(Case::new("interp", &[DType::F32, DType::F64], inputs, interp));
+    all
 }

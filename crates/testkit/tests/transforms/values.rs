@@ -138,7 +138,7 @@ fn arrays_that_leave_their_transform() -> Result<()> {
     vmap(f)(&x)?.eval()?;
     let y = kept.borrow_mut().remove(0);
     let error = (&y + 1.0).eval().expect_err("it never had a value");
-    assert_eq!(error.op(), "argument", "{error}");
+    assert!(error.message().contains("has no value"), "{error}");
     assert!(grad(|z: &Array| (z * &y).sum(..))(&x)?.eval().is_err());
     // What the outer transform knows, its inner ones may use.
     let outer = |x: &Array| -> Result<Array> {
