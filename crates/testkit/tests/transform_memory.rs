@@ -95,7 +95,7 @@ fn nothing_piles_up() -> Result<()> {
     steady("failing steps", || {
         let bad = |w: &Weights| loss(w, &x).reshape([7]);
         assert!(grad(bad)(&w).is_err());
-        let late = |w: &Weights| loss(w, &x) + w.0.take(&Array::from_slice(&[9], [1]), 0).sum(..);
+        let late = |w: &Weights| loss(w, &x) + w.0.take(Array::from_slice(&[9], [1]), 0).sum(..);
         assert!(grad(late)(&w)?.0.eval().is_err());
         assert!(value_and_grad(late)(&w)?.0.eval().is_err());
         Ok(())

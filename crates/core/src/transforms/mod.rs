@@ -363,7 +363,7 @@ fn map_over<T: Tree, O: Tree, R: IntoResult<O>>(
         let at = if axis < 0 { axis + rank as i64 } else { axis };
         let why = || format!("axis {axis} is out of range for {rank} dimensions");
         let inside = (0..rank as i64).contains(&at);
-        inside.then_some(at).ok_or_else(|| error(ErrorKind::Axis, "vmap", &why(), &[a]).at(site))
+        inside.then_some(at).ok_or_else(|| error(ErrorKind::Axis, "vmap", why(), &[a]).at(site))
     };
     let leaves = owned(argument);
     let axes = one_each(inputs, leaves.len()).map_err(wrong)?;
