@@ -207,6 +207,9 @@ impl Array {
 
     /// The array itself as a new node that carries `trace`: an argument handed to a function.
     pub(crate) fn marked(&self, trace: &Arc<Trace>) -> Array {
+        if self.0.failed {
+            return self.clone();
+        }
         let (inputs, op) = (Inputs::from_iter([self.clone()]), Op::Identity { stop: false });
         let state = State::Lazy { op, inputs };
         let node = &self.0;

@@ -37,8 +37,8 @@ def wide(a):
 
 def narrow(a, dtype):
     if np.iscomplexobj(a):
-        return np.ascontiguousarray(a, np.complex64)
-    return np.ascontiguousarray(a, np.float64 if dtype == np.float64 else np.float32)
+        return np.asarray(a, np.complex64, order="C")
+    return np.asarray(a, np.float64 if dtype == np.float64 else np.float32, order="C")
 
 
 def add(label, fn, inputs, attrs, ours, theirs, dtype, gradient=True):
@@ -97,7 +97,7 @@ for name, dtype in DTYPES.items():
             add(f"tri_inv.{n}.{upper}.{name}", "tri_inv", [a], attrs, lambda a: np.linalg.inv(tri(a)), lambda a: torch.linalg.inv(torch.triu(a) if upper else torch.tril(a)), dtype)
             p = (wide(a) @ H(wide(a)) + np.eye(n)).astype(dtype)
             p = ((p + H(p)) / 2).astype(dtype)
-            add(f"cholesky.{n}.{upper}.{name}", "cholesky", [p], attrs, lambda a: H(np.linalg.cholesky(a)) if upper else np.linalg.cholesky(a), lambda a: torch.linalg.cholesky(a, upper=upper), dtype)
+            add(f"cholesky.{n}.{upper}.{name}", "cholesky", [p], attrs, lambda a: H(np.linalg.cholesky(a)) if upper else np.linalg.cholesky(a), lambda a: torch.linalg.cholesky((a + a.mH) / 2, upper=upper), dtype)
         add(f"power.{n}.{name}", "matrix_power", [a], {"power": 5}, lambda a: np.linalg.matrix_power(a, 5), lambda a: torch.linalg.matrix_power(a, 5), dtype)
         add(f"power.{n}.negative.{name}", "matrix_power", [a], {"power": -2}, lambda a: np.linalg.matrix_power(a, -2), lambda a: torch.linalg.matrix_power(a, -2), dtype)
     a, v = values((4, 4), dtype) + 2 * np.eye(4, dtype=dtype), values((4,), dtype)

@@ -15,9 +15,13 @@ use std::sync::{Arc, Mutex};
 type Key = Vec<u64>;
 
 /// What tracing gave.
-struct Traced<O> {
+struct Traced<S, T, O> {
     graph: Arc<Graph>,
-    template: O,
+    /// State and result, with placeholders for leaves.
+    template: (S, O),
+    /// The arguments, without their leaves: a key names the arrays in [`Fixed`](crate::Fixed) parts by
+    /// address, which must not become another array's while the key is known.
+    _named: (S, T),
 }
 
 fn key_of<T: Tree>(tree: &T, key: &mut Key) {
@@ -84,7 +88,7 @@ pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&mut S, &T) -> R,
 ) -> impl Fn(&mut S, &T) -> Result<O> {
     let site = call_site();
-    let known: Mutex<HashMap<Key, Arc<Traced<(S, O)>>>> = Mutex::default();
+    let known: Mutex<HashMap<Key, Arc<Traced<S, T, O>>>> = Mutex::default();
     move |state, argument| {
         let (before, given) = (state.leaves(), argument.leaves());
         before.iter().chain(&given).try_for_each(|a| a.check())?;
@@ -121,7 +125,7 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     state: &S,
     argument: &T,
     site: &'static Location<'static>,
-) -> Result<Traced<(S, O)>> {
+) -> Result<Traced<S, T, O>> {
     let (before, given) = (state.leaves(), argument.leaves());
     let specs: Vec<Spec> = before.iter().chain(&given).map(|a| spec(a)).collect();
     let n = before.len();
@@ -139,5 +143,7 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     // What does not depend on arguments is computed now, once.
     // Arrays of a transform that is running may have no values yet, and are inputs like any other.
     crate::eval::eval(graph.captures.iter().filter(|a| !watched(a)))?;
-    Ok(Traced { graph: Arc::new(graph), template })
+    let leaves = |from: usize| graph.arguments[from..].iter().cloned();
+    let named = (state.with_leaves(leaves(0)), argument.with_leaves(leaves(n)));
+    Ok(Traced { graph: Arc::new(graph), template, _named: named })
 }

@@ -112,7 +112,7 @@ fn threads_within_a_function() -> Result<()> {
             let part = |i: usize| {
                 scope.spawn(move || -> Result<Array> {
                     let y = (x * (i + 1) as f64).sin();
-                    if i % 2 == 0 {
+                    if i.is_multiple_of(2) {
                         y.eval()?;
                     }
                     Ok(y)
