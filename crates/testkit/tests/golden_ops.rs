@@ -9,26 +9,16 @@ use lazul_core::fast::{self, Attention, Mask, Rope};
 use lazul_core::ints::{IntoAxes, Ints};
 use lazul_core::ops::join::Pad;
 use lazul_core::{
-    Array, Complex32, DType, Index, Scan, Side, Slice, Tolerance, arange_step, bartlett, blackman,
-    concatenate, einsum, eye, hamming, hanning, linspace, linspace_open, meshgrid, stack, tri,
-    where_, zeros,
+    Array, Complex32, ConvolveMode, DType, Index, Scan, Side, Slice, Tolerance, arange_step,
+    bartlett, blackman, concatenate, convolve, einsum, eye, hamming, hanning, linspace,
+    linspace_open, meshgrid, stack, tri, where_, zeros,
 };
-use lazul_testkit::{Case, Golden, Report, Rule, compare};
+use lazul_testkit::{Case, Golden, Report, Rule, compare, convolution};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operations, or single cases of one, that the core does not have yet.
-const NOT_YET: &[&str] = &[
-    "addmm",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "convolve",
-    "cross_entropy",
-];
+const NOT_YET: &[&str] = &["addmm", "cross_entropy"];
 
 /// Where we differ on purpose.
 struct Deliberate {
@@ -390,6 +380,16 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         "hanning" => hanning(int(a, "M") as usize),
 
         // Products.
+        "conv1d" | "conv2d" | "conv3d" | "conv_transpose1d" | "conv_transpose2d"
+        | "conv_transpose3d" => convolution(op, &x[0], &x[1], a)?,
+        "convolve" => {
+            let mode = match a.str("mode") {
+                "full" => ConvolveMode::Full,
+                "same" => ConvolveMode::Same,
+                _ => ConvolveMode::Valid,
+            };
+            convolve(&x[0], &x[1], mode)
+        }
         "matmul" => x[0].matmul(&x[1]),
         "outer" => x[0].outer(&x[1]),
         "inner" => x[0].inner(&x[1]),
