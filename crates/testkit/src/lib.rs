@@ -5,11 +5,13 @@
 //! wrong and not only the first case. An [`Rng`] draws what random tests are made of.
 
 mod compare;
+mod conv;
 mod golden;
 mod report;
 mod rng;
 
 pub use compare::{Rule, Values, compare};
+pub use conv::convolution;
 pub use golden::{Case, Golden, array_of};
 pub use report::Report;
 pub use rng::Rng;

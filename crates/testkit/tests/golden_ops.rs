@@ -7,15 +7,13 @@
 
 use lazul_core::fast::{self, Attention, Mask, Rope};
 use lazul_core::ints::{IntoAxes, Ints};
-use lazul_core::ops::conv::PerAxis;
 use lazul_core::ops::join::Pad;
 use lazul_core::{
-    Array, Complex32, Conv, ConvTranspose, ConvolveMode, DType, Index, Scan, Side, Slice,
-    Tolerance, arange_step, bartlett, blackman, concatenate, conv_transpose1d, conv_transpose2d,
-    conv_transpose3d, conv1d, conv2d, conv3d, convolve, einsum, eye, hamming, hanning, linspace,
+    Array, Complex32, ConvolveMode, DType, Index, Scan, Side, Slice, Tolerance, arange_step,
+    bartlett, blackman, concatenate, convolve, einsum, eye, hamming, hanning, linspace,
     linspace_open, meshgrid, stack, tri, where_, zeros,
 };
-use lazul_testkit::{Case, Golden, Report, Rule, compare};
+use lazul_testkit::{Case, Golden, Report, Rule, compare, convolution};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,37 +130,6 @@ fn slices(a: &Case) -> Vec<Index> {
         Index::Slice(Slice { start: s[0].as_i64(), stop: s[1].as_i64(), step })
     };
     list.iter().map(slice).collect()
-}
-
-/// The numbers of a convolution under `key`, or what they are if there are none.
-fn per_axis(a: &Case, key: &str, otherwise: i64) -> PerAxis {
-    match a.get(key) {
-        Value::Null => otherwise.into(),
-        _ => a.ints(key).into(),
-    }
-}
-
-fn groups(a: &Case) -> usize {
-    a.get("groups").as_u64().unwrap_or(1) as usize
-}
-
-fn conv(a: &Case) -> Conv {
-    Conv {
-        stride: per_axis(a, "stride", 1),
-        padding: per_axis(a, "padding", 0),
-        dilation: per_axis(a, "dilation", 1),
-        groups: groups(a),
-    }
-}
-
-fn transposed(a: &Case) -> ConvTranspose {
-    ConvTranspose {
-        stride: per_axis(a, "stride", 1),
-        padding: per_axis(a, "padding", 0),
-        dilation: per_axis(a, "dilation", 1),
-        output_padding: per_axis(a, "output_padding", 0),
-        groups: groups(a),
-    }
 }
 
 /// The operation of a case, or `None` if the core does not have it. Several outputs in order.
@@ -413,7 +380,18 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         "hanning" => hanning(int(a, "M") as usize),
 
         // Products.
+        "conv1d" | "conv2d" | "conv3d" | "conv_transpose1d" | "conv_transpose2d"
+        | "conv_transpose3d" => convolution(op, &x[0], &x[1], a)?,
+        "convolve" => {
+            let mode = match a.str("mode") {
+                "full" => ConvolveMode::Full,
+                "same" => ConvolveMode::Same,
+                _ => ConvolveMode::Valid,
+            };
+            convolve(&x[0], &x[1], mode)
+        }
         "matmul" => x[0].matmul(&x[1]),
+        "addmm" => x[0].addmm(&x[1], &x[2], a.float("alpha"), a.float("beta")),
         "outer" => x[0].outer(&x[1]),
         "inner" => x[0].inner(&x[1]),
         "kron" => x[0].kron(&x[1]),
@@ -427,24 +405,6 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
                 x[0].tensordot(&x[1], left, right)
             }
         },
-
-        "addmm" => x[0].addmm(&x[1], &x[2], a.float("alpha"), a.float("beta")),
-
-        // Convolutions.
-        "conv1d" => conv1d(&x[0], &x[1], conv(a)),
-        "conv2d" => conv2d(&x[0], &x[1], conv(a)),
-        "conv3d" => conv3d(&x[0], &x[1], conv(a)),
-        "conv_transpose1d" => conv_transpose1d(&x[0], &x[1], transposed(a)),
-        "conv_transpose2d" => conv_transpose2d(&x[0], &x[1], transposed(a)),
-        "conv_transpose3d" => conv_transpose3d(&x[0], &x[1], transposed(a)),
-        "convolve" => {
-            let mode = match a.str("mode") {
-                "full" => ConvolveMode::Full,
-                "same" => ConvolveMode::Same,
-                _ => ConvolveMode::Valid,
-            };
-            convolve(&x[0], &x[1], mode)
-        }
 
         // Fast operations.
         "rms_norm" => fast::rms_norm(&x[0], x.get(1), a.float("eps") as f32),
