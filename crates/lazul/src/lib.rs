@@ -64,6 +64,18 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../../../docs/src/introduction.md")]
     mod introduction {}
+    #[doc = include_str!("../../../docs/src/for-mlx-users.md")]
+    mod for_mlx_users {}
+    #[doc = include_str!("../../../docs/src/for-pytorch-users.md")]
+    mod for_pytorch_users {}
+    #[doc = include_str!("../../../docs/src/lazy-evaluation.md")]
+    mod lazy_evaluation {}
+    #[doc = include_str!("../../../docs/src/transforms.md")]
+    mod transforms {}
+    #[doc = include_str!("../../../docs/src/indexing.md")]
+    mod indexing {}
+    #[doc = include_str!("../../../docs/src/compile.md")]
+    mod compile {}
     #[doc = include_str!("../../../docs/src/errors.md")]
     mod errors {}
     #[doc = include_str!("../../../docs/src/numerics.md")]
