@@ -203,18 +203,14 @@ impl Blas {
         let b = layout(p.b.rows, p.b.columns, p.b.stride, p.b.batch)?;
         let c = layout(p.m, p.n, p.out_row, p.out_batch)?;
         let operation = result::create_matmul_desc(sum, factor).ok()?;
-        let transpose = |yes: bool| match yes {
-            true => sys::cublasOperation_t::CUBLAS_OP_T,
-            false => sys::cublasOperation_t::CUBLAS_OP_N,
-        };
-        let (left, right) = (transpose(p.b.transposed), transpose(p.a.transposed));
+        // CUBLAS_OP_N is 0, CUBLAS_OP_T is 1.
+        let (left, right) = (p.b.transposed as i32, p.a.transposed as i32);
         let preference = result::create_matmul_pref().ok()?;
-        let size = size_of::<sys::cublasOperation_t>();
         // SAFETY: fresh descriptors, attributes of the right types.
         let found = unsafe {
-            let set = |attribute, value: &sys::cublasOperation_t| {
+            let set = |attribute, value: &i32| {
                 let value = std::ptr::from_ref(value).cast();
-                result::set_matmul_desc_attribute(operation, attribute, value, size)
+                result::set_matmul_desc_attribute(operation, attribute, value, 4)
             };
             set(O::CUBLASLT_MATMUL_DESC_TRANSA, &left).ok()?;
             set(O::CUBLASLT_MATMUL_DESC_TRANSB, &right).ok()?;

@@ -12,8 +12,10 @@ use lazul_ir::Job;
 
 /// Threads of a block of the plain copy.
 const THREADS: u32 = 256;
-/// Side of a transposed tile.
-const TILE: usize = 32;
+/// Side of a transposed tile of elements of `size` bytes: at least 128 bytes, a line of the cache.
+const fn tile(size: usize) -> usize {
+    if size <= 2 { 64 } else { 32 }
+}
 
 /// The operand in row-major order.
 pub(crate) fn copy(exec: &Exec<'_>, job: &Job<'_>) -> Result<()> {
@@ -97,6 +99,12 @@ fn crossed(axes: &Axes) -> Option<usize> {
     (0..last).find(|&a| from[a] == 1 && axes.shape[a] >= 8)
 }
 
+/// Whether the operand runs along another axis than row-major memory of its shape, so that reading it in
+/// that order would be slow.
+pub(crate) fn is_crossed(view: &View) -> bool {
+    crossed(&Axes::merge(&view.shape, &[&row_major(&view.shape), &view.strides])).is_some()
+}
+
 fn plain(exec: &Exec<'_>, axes: &Axes, dst: u64, src: u64, size: usize) -> Result<()> {
     let mut strides: [Steps; 2] = [axes.strides[0].clone(), axes.strides[1].clone()];
     let (shape, unit) = units(&axes.shape, &mut strides, &[dst, src], size);
@@ -127,17 +135,18 @@ fn transposed(
     let shape: Vec<usize> = others.iter().map(|&a| axes.shape[a]).collect();
     let batch = Axes::merge(&shape, &[&pick(&axes.strides[0]), &pick(&axes.strides[1])]);
     let (m, n) = (axes.shape[axis], axes.shape[last]);
-    let tiles = [m.div_ceil(TILE), n.div_ceil(TILE)];
+    let tile = tile(size);
+    let tiles = [m.div_ceil(tile), n.div_ceil(tile)];
     let key = Key::Family(
         Family::Copy,
         "transposed",
-        defs![UNIT = unit_type(size), RANK = batch.rank()],
+        defs![UNIT = unit_type(size), RANK = batch.rank(), TILE = tile],
     );
     let mut args = Args::new();
     args.push(dst).push(src).push(m as u32).push(n as u32).push(tiles[1] as u32);
     args.push((tiles[0] * tiles[1]) as u32);
     args.push(axes.strides[0][axis] as i64).push(axes.strides[1][last] as i64);
     push_walk(&mut args, &batch);
-    let grid = Grid::new(tiles[0] * tiles[1] * batch.size(), TILE as u32);
-    exec.launch(key, Grid { threads: [TILE as u32, 8, 1], ..grid }, &args)
+    let grid = Grid::new(tiles[0] * tiles[1] * batch.size(), tile as u32);
+    exec.launch(key, Grid { threads: [tile as u32, 8, 1], ..grid }, &args)
 }

@@ -30,6 +30,8 @@ pub struct Device {
     pub(crate) accounts: Accounts,
     pub(crate) moved: Moved,
     pub(crate) blas: OnceLock<Option<Blas>>,
+    /// Whether kernels are launched while their predecessors run.
+    pub(crate) early: bool,
     stream: OnceLock<Stream>,
 }
 
@@ -96,6 +98,11 @@ impl Device {
 
     fn new(info: DeviceInfo, raw: Option<Raw>) -> Result<&'static Device, Unavailable> {
         let compiler = nvrtc::compiler()?;
+        // Recording such launches in graphs came with CUDA 12.3.
+        let early = raw.is_some()
+            && info.capability >= (9, 0)
+            && driver::probe()? >= 12040
+            && std::env::var_os("LAZUL_CUDA_EARLY").is_none_or(|v| v != "0");
         Ok(Box::leak(Box::new(Device {
             info,
             raw,
@@ -104,6 +111,7 @@ impl Device {
             accounts: Accounts::default(),
             moved: Moved::default(),
             blas: OnceLock::new(),
+            early,
             stream: OnceLock::new(),
         })))
     }

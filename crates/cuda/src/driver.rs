@@ -72,6 +72,22 @@ pub(crate) fn probe() -> Result<i32, Unavailable> {
         .clone()
 }
 
+/// Milliseconds between two events. Loaded by its old name, which every driver has; the bindings know
+/// only the one that came with CUDA 12.8.
+pub(crate) fn elapsed(start: sys::CUevent, end: sys::CUevent) -> Result<f32, OpError> {
+    type Function = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+    const NAME: &str = "cuEventElapsedTime";
+    let mut milliseconds = 0f32;
+    // SAFETY: the driver was probed; the type is that of its header; the events are live.
+    let status = unsafe {
+        match sys::culib().get::<Function>(NAME.as_bytes()) {
+            Ok(function) => function(&mut milliseconds, start, end),
+            Err(_) => sys::CUresult::CUDA_ERROR_NOT_FOUND,
+        }
+    };
+    check(NAME, status).map(|()| milliseconds)
+}
+
 /// What is known of a device without using it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DeviceInfo {

@@ -24,7 +24,7 @@ impl<'a> Exec<'a> {
     /// Enqueues a kernel.
     pub(crate) fn launch(&self, key: Key, grid: Grid, args: &Args) -> Result<()> {
         let kernel = self.device().kernel(key)?;
-        Ok(kernel.launch(self.stream.raw, grid, args)?)
+        Ok(kernel.launch(self.stream.raw, grid, args, self.device().early)?)
     }
 
     /// Memory until the job is enqueued.

@@ -171,12 +171,13 @@ impl Grid {
 }
 
 impl Kernel {
-    /// Enqueues the kernel.
+    /// Enqueues the kernel; `early` lets its blocks take their places while the kernel before it runs.
     pub(crate) fn launch(
         self,
         stream: sys::CUstream,
         grid: Grid,
         args: &Args,
+        early: bool,
     ) -> Result<(), OpError> {
         if self.0.is_null() {
             return Ok(());
@@ -193,7 +194,24 @@ impl Kernel {
         let ([gx, gy, gz], [bx, by, bz]) = (grid.blocks, grid.threads);
         let params = pointers.as_mut_ptr();
         let extra = std::ptr::null_mut();
-        cu!(cuLaunchKernel(self.0, gx, gy, gz, bx, by, bz, grid.shared, stream, params, extra))
+        if !early {
+            return cu!(cuLaunchKernel(
+                self.0, gx, gy, gz, bx, by, bz, grid.shared, stream, params, extra
+            ));
+        }
+        // SAFETY: plain structures of numbers and pointers, for which zero means "not asked for".
+        let (mut attribute, mut config): (sys::CUlaunchAttribute, sys::CUlaunchConfig) =
+            unsafe { std::mem::zeroed() };
+        attribute.id =
+            sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attribute.value.programmaticStreamSerializationAllowed = 1;
+        (config.gridDimX, config.gridDimY, config.gridDimZ) = (gx, gy, gz);
+        (config.blockDimX, config.blockDimY, config.blockDimZ) = (bx, by, bz);
+        config.sharedMemBytes = grid.shared;
+        config.hStream = stream;
+        config.attrs = &mut attribute;
+        config.numAttrs = 1;
+        cu!(cuLaunchKernelEx(&config, self.0, params, extra))
     }
 }
 

@@ -2,7 +2,7 @@
 //! by `LAZUL_CUDA_PATH` (several, separated as in `PATH`).
 
 use libloading::Library;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Majors of the toolkit whose libraries are looked for, newest first.
 const MAJORS: [u32; 2] = [13, 12];
@@ -13,12 +13,10 @@ pub(crate) fn open(stem: &str) -> Result<Library, String> {
     for folder in folders() {
         for name in &names {
             let path = folder.join(name);
-            if path.is_file() {
-                // SAFETY: loading runs the library's initialisers; it is NVIDIA's, from a folder that
-                // the user named or a toolkit's installer made.
-                if let Ok(library) = unsafe { Library::new(&path) } {
-                    return Ok(library);
-                }
+            if path.is_file()
+                && let Ok(library) = open_at(&path)
+            {
+                return Ok(library);
             }
         }
     }
@@ -29,6 +27,27 @@ pub(crate) fn open(stem: &str) -> Result<Library, String> {
         }
     }
     Err(format!("{} is not installed (a folder with it can be named by LAZUL_CUDA_PATH)", names[0]))
+}
+
+/// Opens the library at `path`, a folder's.
+pub(crate) fn open_at(path: &Path) -> Result<Library, String> {
+    // NVRTC asks for its second half by name, which works outside of the loader's path only if that is
+    // loaded already. It stays loaded.
+    if let Some(folder) = path.parent()
+        && let Ok(entries) = std::fs::read_dir(folder)
+    {
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with("libnvrtc-builtins.so") && path.to_string_lossy().contains("nvrtc") {
+                // SAFETY: as below.
+                std::mem::forget(unsafe { Library::new(entry.path()) });
+            }
+        }
+    }
+    // SAFETY: loading runs the library's initialisers; it is NVIDIA's, from a folder that the user
+    // named or a toolkit's installer made.
+    unsafe { Library::new(path) }.map_err(|e| e.to_string())
 }
 
 fn names(stem: &str) -> Vec<String> {

@@ -9,8 +9,8 @@ use crate::layout::{Axes, View, push_walk, row_major};
 use crate::source::{Family, Key, Value, defs};
 use lazul_ir::{DType, Job};
 
-/// Most rows that [`gemv`] multiplies at once.
-const FEW: usize = 4;
+/// Most rows that [`gemv`] multiplies at once; the library is quicker from there on.
+const FEW: usize = 1;
 
 /// `a (…, m, k) · b (…, k, n)`.
 pub(crate) fn matmul(exec: &Exec<'_>, job: &Job<'_>) -> Result<()> {

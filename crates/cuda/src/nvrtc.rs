@@ -42,8 +42,7 @@ pub(crate) fn compiler() -> Result<&'static Compiler, Unavailable> {
 impl Compiler {
     fn load() -> Result<Compiler, String> {
         let library = match std::env::var_os("LAZUL_NVRTC") {
-            // SAFETY: loading runs the library's initialisers; the user named it for this purpose.
-            Some(path) => unsafe { Library::new(&path) }
+            Some(path) => crate::library::open_at(path.as_ref())
                 .map_err(|e| format!("the library that LAZUL_NVRTC names cannot be loaded: {e}"))?,
             None => crate::library::open("nvrtc")?,
         };

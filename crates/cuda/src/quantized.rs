@@ -13,6 +13,8 @@ use lazul_ir::{DType, Job, Quantization};
 
 /// Most rows that are multiplied by codes as they lie.
 const FEW: usize = 8;
+/// Most rows that tensor cores multiply by codes as they lie; for more, dequantizing first pays.
+const TENSOR: usize = 96;
 /// Bytes of a dequantized part.
 const PART: usize = 32 << 20;
 
@@ -166,13 +168,59 @@ struct Rows {
 
 impl Rows {
     fn run(&self, exec: &Exec<'_>, out: u64, x: u64, parts: [u64; 3]) -> Result<()> {
-        let shared = self.k / 32 * 36 * 4;
+        if !self.transpose {
+            return self.whole(exec, out, x, parts);
+        }
+        if self.m <= TENSOR && self.suits_tensor_cores(exec, x, parts) {
+            return self.tensor(exec, out, x, parts);
+        }
+        let shared = self.k / 32 * 36 * 4 * self.m;
         let most = exec.device().info().shared.min(160 << 10);
         let aligned = parts[0].is_multiple_of(16);
-        if self.transpose && self.m <= FEW && aligned && shared * self.m <= most {
-            return self.few(exec, out, x, parts, shared * self.m);
+        if self.m <= FEW && aligned && shared <= most {
+            return self.few(exec, out, x, parts, shared);
         }
-        if self.transpose { self.by_columns(exec, out, x, parts) } else { self.whole(exec, out, x, parts) }
+        self.by_columns(exec, out, x, parts)
+    }
+
+    /// A half type in rows of whole 16 bytes, and codes that lanes can take in whole words.
+    fn suits_tensor_cores(&self, exec: &Exec<'_>, x: u64, parts: [u64; 3]) -> bool {
+        let words = match self.q.group_size {
+            32 => matches!(self.q.bits, 4 | 8),
+            _ => matches!(self.q.bits, 2 | 4 | 6 | 8),
+        };
+        matches!(self.dtype, DType::F16 | DType::BF16)
+            && exec.device().is_ampere()
+            && words
+            && x.is_multiple_of(16)
+            && (self.m == 1 || self.x_row.unsigned_abs().is_multiple_of(8))
+            && parts[0].is_multiple_of(16)
+            && self.k < 1 << 31
+            && self.n < 1 << 31
+    }
+
+    fn tensor(&self, exec: &Exec<'_>, out: u64, x: u64, parts: [u64; 3]) -> Result<()> {
+        // Tiles of 8 rows of x, of 16 columns, steps whose loads are in flight together, and blocks on
+        // a multiprocessor.
+        let (mt, rt, unroll, resident) = match self.m {
+            0..=8 => (1usize, 1usize, 4usize, 2usize),
+            9..=16 => (2, 1, 2, 2),
+            _ => (4, 2, 1, 1),
+        };
+        let mut defs = base(self.q, self.scales);
+        defs.push(("X", Value::from(self.dtype)));
+        defs.push(("MT", Value::from(mt)));
+        defs.push(("RT", Value::from(rt)));
+        defs.push(("UNROLL", Value::from(unroll)));
+        defs.push(("RESIDENT", Value::from(resident)));
+        let words = self.k * self.q.bits as usize / 32;
+        let groups = self.k / self.q.group_size as usize;
+        let mut args = Args::new();
+        args.push(out).push(x).push(parts[0]).push(parts[1]).push(parts[2]);
+        args.push(self.m as u32).push(self.n as u32).push(self.k as u32);
+        args.push(self.x_row as i64).push(words as i64).push(groups as i64).push(self.n as i64);
+        let grid = Grid::new(self.n.div_ceil(16 * rt), 256).and(self.m.div_ceil(8 * mt), 1);
+        exec.launch(Key::Family(Family::Quantized, "tensor", defs), grid, &args)
     }
 
     fn few(&self, exec: &Exec<'_>, out: u64, x: u64, parts: [u64; 3], shared: usize) -> Result<()> {

@@ -186,9 +186,11 @@ fn piece(
     }
     let n = if step == 1 { vector(sequence.shape[r], sequence, &[&kept.strides[0]]) } else { 1 };
     let vectors = length / n;
+    // Threads an output; a warp is enough for long sequences too, where there are many.
     let per = match vectors {
         0..=4 => 1,
         5..=256 => 32,
+        257..=4096 if outputs >= 2048 => 32,
         _ => 256,
     };
     let splits = if per == 256 { splits(vectors, 1024, outputs) } else { 1 };
@@ -249,6 +251,11 @@ fn twice(
     args.push(splits as u64).push(splits as u64);
     push_walk(&mut args, &kept);
     push_walk(&mut args, &sequence);
+    if outputs < 256 {
+        defs.push(("PER", Value::Int(32)));
+        let key = Key::Family(Family::Reduce, "along", defs);
+        return exec.launch(key, Grid::new(outputs.div_ceil(8), 256), &args);
+    }
     let key = Key::Family(Family::Reduce, "across", defs);
     let grid = Grid::new(outputs.div_ceil(32), 32);
     exec.launch(key, Grid { threads: [32, 8, 1], ..grid }, &args)

@@ -61,20 +61,15 @@ fn rows_of<'a>(exec: &Exec<'a>, x: &Operand<'_>) -> Result<(Rows, crate::exec::P
 
 /// `x` → softmax over the last axis.
 pub(crate) fn softmax(exec: &Exec<'_>, job: &Job<'_>) -> Result<()> {
-    simple(exec, job, "softmax", "long_softmax")
+    simple(exec, job, "softmax")
 }
 
 /// `x` → `(…, 1)`.
 pub(crate) fn logsumexp(exec: &Exec<'_>, job: &Job<'_>) -> Result<()> {
-    simple(exec, job, "logsumexp", "long_logsumexp")
+    simple(exec, job, "logsumexp")
 }
 
-fn simple(
-    exec: &Exec<'_>,
-    job: &Job<'_>,
-    entry: &'static str,
-    long: &'static str,
-) -> Result<()> {
+fn simple(exec: &Exec<'_>, job: &Job<'_>, entry: &'static str) -> Result<()> {
     let (x, out) = (&job.inputs[0], &job.outputs[0]);
     if out.size() == 0 {
         return Ok(());
@@ -86,23 +81,49 @@ fn simple(
         return crate::arange::fill(exec, value, job);
     }
     let (rows, _plain) = rows_of(exec, x)?;
-    let out_vector = vector_of(&rows, out.ptr as u64, dtype);
-    let spread = spread(rows.len, out_vector);
+    let vector = vector_of(&rows, out.ptr as u64, dtype);
+    let spread = spread(rows.len, vector);
+    let few = rows.count <= 128 && rows.len >= 8192;
+    if few || spread.count.is_none() {
+        return split(exec, entry, rows, out.ptr as u64, dtype, vector);
+    }
     let mut args = Args::new();
     args.push(rows.ptr).push(out.ptr as u64);
-    let entry = match spread.count {
-        Some(_) => {
-            args.push(rows.count as u32).push(rows.len as u32);
-            entry
-        }
-        None => {
-            args.push(rows.len as u64);
-            long
-        }
-    };
-    args.push(rows.stride as i64);
+    args.push(rows.count as u32).push(rows.len as u32).push(rows.stride as i64);
     let key = Key::Family(Family::Rows, entry, spread.defs(dtype));
     exec.launch(key, spread.grid(rows.count), &args)
+}
+
+/// Few or very long rows: several blocks a row.
+fn split(
+    exec: &Exec<'_>,
+    entry: &'static str,
+    rows: Rows,
+    out: u64,
+    dtype: DType,
+    vector: usize,
+) -> Result<()> {
+    let piece = 256 * 16;
+    let splits = rows.len.div_ceil(piece);
+    if rows.count >= 1 << 16 {
+        return exec.unsupported("2^16 rows of more than 32768 elements");
+    }
+    let spread = Spread { threads: 256, vector, count: Some(16 / vector) };
+    let stats = exec.scratch(rows.count * splits * 2 * dtype.compute().size())?;
+    let mut args = Args::new();
+    args.push(rows.ptr).push(stats.ptr).push(splits as u32).push(rows.len as u64);
+    args.push(rows.stride as i64);
+    let grid = Grid::new(splits, 256).and(rows.count, 1);
+    exec.launch(Key::Family(Family::Rows, "pieces", spread.defs(dtype)), grid, &args)?;
+    let mut args = Args::new();
+    if entry == "logsumexp" {
+        args.push(out).push(stats.ptr).push(splits as u32);
+        let key = Key::Family(Family::Rows, "joined_logsumexp", spread.defs(dtype));
+        return exec.launch(key, Grid::new(rows.count, 256), &args);
+    }
+    args.push(rows.ptr).push(out).push(stats.ptr).push(splits as u32).push(rows.len as u64);
+    args.push(rows.stride as i64);
+    exec.launch(Key::Family(Family::Rows, "joined_softmax", spread.defs(dtype)), grid, &args)
 }
 
 /// The most elements that can be read, and written at `out`, together.
@@ -164,11 +185,11 @@ fn norm(
     let entry = match spread.count {
         Some(_) => {
             args.push(rows.count as u32).push(rows.len as u32);
-            "norm"
+            "normalize"
         }
         None => {
             args.push(rows.len as u64);
-            "long_norm"
+            "long_normalize"
         }
     };
     args.push(rows.stride as i64);

@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::exec::Exec;
 use crate::kernel::{Args, Grid};
-use crate::source::{Defs, Family, Key, Value, defs};
+use crate::source::{Defs, Family, Key, defs};
 use lazul_ir::{DType, Job, ScanOp};
 
 /// Running reduction along `axis`.
@@ -58,7 +58,7 @@ pub(crate) fn scan(
         ]
     };
     // Chunks of at least `least`, so many that a device has work.
-    let (least, enough) = if inner == 1 { (4096, 512) } else { (128, 64 << 10) };
+    let (least, enough) = if inner == 1 { (4096, 2048) } else { (128, 64 << 10) };
     let wanted = (enough / lines).min(n / least).max(1);
     let chunk = n.div_ceil(wanted);
     let chunk = if inner == 1 { chunk.next_multiple_of(1024) } else { chunk };
@@ -83,11 +83,16 @@ pub(crate) fn scan(
     };
     if chunks > 1 {
         pass(true)?;
-        let mut defs = with(false);
-        defs.push(("BASES", Value::Int(1)));
+        let defs = with(false);
         let mut args = Args::new();
         args.push(bases.ptr).push(lines as u64).push(chunks as u32);
-        exec.launch(Key::Family(Family::Scan, "bases", defs), Grid::cover(lines, 256), &args)?;
+        if chunks > 64 && lines < 1 << 31 {
+            let key = Key::Family(Family::Scan, "long_bases", defs);
+            exec.launch(key, Grid::new(lines, 256), &args)?;
+        } else {
+            let key = Key::Family(Family::Scan, "bases", defs);
+            exec.launch(key, Grid::cover(lines, 256), &args)?;
+        }
     }
     pass(false)
 }

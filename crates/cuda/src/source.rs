@@ -13,6 +13,7 @@ pub(crate) enum Family {
     Arange,
     Attention,
     Copy,
+    Flash,
     Index,
     Matmul,
     Quantized,
@@ -25,22 +26,32 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    /// The text, and whether it uses the element-wise functions.
-    fn text(self) -> (&'static str, bool) {
+    /// The text, in parts.
+    fn text(self) -> &'static [&'static str] {
         match self {
-            Family::Arange => (include_str!("kernels/arange.cu"), false),
-            Family::Attention => (include_str!("kernels/attention.cu"), false),
-            Family::Copy => (include_str!("kernels/copy.cu"), false),
-            Family::Index => (include_str!("kernels/index.cu"), false),
-            Family::Matmul => (include_str!("kernels/matmul.cu"), false),
-            Family::Quantized => (include_str!("kernels/quantized.cu"), false),
-            Family::Random => (include_str!("kernels/random.cu"), false),
-            Family::Reduce => (include_str!("kernels/reduce.cu"), false),
-            Family::Rope => (include_str!("kernels/rope.cu"), false),
-            Family::Rows => (include_str!("kernels/rows.cu"), false),
-            Family::Scan => (include_str!("kernels/scan.cu"), true),
-            Family::Sort => (include_str!("kernels/sort.cu"), false),
+            Family::Arange => &[include_str!("kernels/arange.cu")],
+            Family::Attention => {
+                &[include_str!("kernels/attention_row.cu"), include_str!("kernels/attention.cu")]
+            }
+            Family::Copy => &[include_str!("kernels/copy.cu")],
+            Family::Flash => {
+                &[include_str!("kernels/attention_row.cu"), include_str!("kernels/flash.cu")]
+            }
+            Family::Index => &[include_str!("kernels/index.cu")],
+            Family::Matmul => &[include_str!("kernels/matmul.cu")],
+            Family::Quantized => &[include_str!("kernels/quantized.cu")],
+            Family::Random => &[include_str!("kernels/random.cu")],
+            Family::Reduce => &[include_str!("kernels/reduce.cu")],
+            Family::Rope => &[include_str!("kernels/rope.cu")],
+            Family::Rows => &[include_str!("kernels/rows.cu")],
+            Family::Scan => &[include_str!("kernels/scan.cu")],
+            Family::Sort => &[include_str!("kernels/sort.cu")],
         }
+    }
+
+    /// Whether it uses the element-wise functions.
+    fn functions(self) -> bool {
+        self == Family::Scan
     }
 }
 
@@ -118,6 +129,11 @@ impl Key {
         text.push_str(include_str!("kernels/prelude.cu"));
         match self {
             Key::Family(family, entry, defs) => {
+                // Functions first: definitions have short names, which are those of parameters there.
+                if family.functions() {
+                    text.push_str(include_str!("kernels/elementwise.cu"));
+                    text.push_str(include_str!("kernels/complex.cu"));
+                }
                 // A kernel's text stands between `#ifdef`s of its name.
                 text.push_str(&format!("#define ENTRY_{entry} 1\n"));
                 for (name, value) in defs {
@@ -128,12 +144,7 @@ impl Key {
                     };
                     text.push_str(&format!("#define {name} {value}\n"));
                 }
-                let (body, functions) = family.text();
-                if functions {
-                    text.push_str(include_str!("kernels/elementwise.cu"));
-                    text.push_str(include_str!("kernels/complex.cu"));
-                }
-                text.push_str(body);
+                family.text().iter().for_each(|part| text.push_str(part));
             }
             Key::Fused(fused) => {
                 text.push_str(include_str!("kernels/elementwise.cu"));

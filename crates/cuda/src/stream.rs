@@ -207,9 +207,7 @@ impl Event {
     /// # Errors
     /// The driver's.
     pub fn seconds_since(&self, earlier: &Event) -> Result<f64, OpError> {
-        let mut milliseconds = 0f32;
-        cu!(cuEventElapsedTime(&mut milliseconds, earlier.raw, self.raw))?;
-        Ok(milliseconds as f64 * 1e-3)
+        Ok(crate::driver::elapsed(earlier.raw, self.raw)? as f64 * 1e-3)
     }
 }
 

@@ -239,6 +239,7 @@ impl Fused {
         let _ = writeln!(t, "  u32 size[{rank}], mul[{rank}], shift[{rank}];");
         let _ = writeln!(t, "  u32 vectors, total;\n}};");
         let _ = writeln!(t, "KERNEL __launch_bounds__({THREADS}) fused(const Params p) {{");
+        let _ = writeln!(t, "  BEGIN;");
         let _ = writeln!(t, "  u32 i = blockIdx.x * {THREADS}u + threadIdx.x;");
         let _ = writeln!(t, "  if (i >= p.vectors) return;");
         if rank > 1 {

@@ -10,12 +10,15 @@ mod ops;
 pub(crate) use emit::{Access, Fused};
 
 use crate::error::Result;
-use crate::exec::Exec;
+use crate::exec::{Exec, Plain};
 use crate::kernel::{Args, Grid};
-use crate::layout::{Axes, divisor, row_major};
+use crate::layout::{Axes, View, divisor, row_major};
 use crate::source::Key;
 use lazul_ir::{DType, Job, Operand, Step, StepOp, Tape, Target};
 use smallvec::SmallVec;
+
+/// Elements from which on an extra copy of an operand is worth its launch.
+const LARGE: usize = 1 << 20;
 
 /// One operation as a program.
 pub(crate) fn single(exec: &Exec<'_>, op: StepOp, job: &Job<'_>) -> Result<()> {
@@ -40,6 +43,22 @@ pub(crate) fn run(
     let shape = outputs[0].shape;
     if outputs[0].size() == 0 {
         return Ok(());
+    }
+    // A large operand that runs along another axis is turned first.
+    let mut turned: SmallVec<[(usize, Plain<'_>); 2]> = SmallVec::new();
+    for (k, input) in inputs.iter().enumerate() {
+        if outputs[0].size() >= LARGE {
+            let view = View::of(input);
+            if crate::copy::is_crossed(&view) {
+                turned.push((k, exec.plain(view, false)?));
+            }
+        }
+    }
+    let mut inputs: SmallVec<[Operand<'_>; 8]> = inputs.into();
+    for (k, plain) in &turned {
+        let view = &plain.view;
+        inputs[*k] =
+            Operand { ptr: view.ptr as *const u8, strides: &view.strides, ..inputs[*k] };
     }
     // The outputs take part in the merging, as one more operand: they are row-major.
     let row = row_major(shape);

@@ -37,6 +37,7 @@ DEVICE bool position(const Indices &x, u32 t, Fault *fault, u32 op, i64 &at) {
 // Element `i` of the output is element `i % slice` of the slice that tuple `i / slice` points to.
 KERNEL __launch_bounds__(256) gather(UNIT *out, const UNIT *src, u64 first, u64 total, u64 slice,
                                      const Walk<1, SLICE> inner, const Indices x, Fault *fault, u32 op) {
+    BEGIN;
     u64 i = first + u64(blockIdx.x) * 256 + threadIdx.x;
     if (i >= total) return;
     u64 t = slice == 1 ? i : i / slice;
@@ -52,6 +53,7 @@ KERNEL __launch_bounds__(256) gather(UNIT *out, const UNIT *src, u64 first, u64 
 KERNEL __launch_bounds__(256) gather_axis(UNIT *out, const UNIT *src, const void *index, int type,
                                           u32 total, i64 step, u64 size, u32 axis,
                                           const Walk<2, RANK> walk, Fault *fault, u32 op) {
+    BEGIN;
     u32 i = blockIdx.x * 256u + threadIdx.x;
     if (i >= total) return;
     i64 at[2], p;
@@ -70,6 +72,7 @@ KERNEL __launch_bounds__(256) gather_axis(UNIT *out, const UNIT *src, const void
 #ifdef ENTRY_positions
 // Keys of tuples: where they point to, in elements of the output. A bad one sorts last, and is skipped.
 KERNEL __launch_bounds__(256) positions(u64 *keys, u32 count, const Indices x, Fault *fault, u32 op) {
+    BEGIN;
     u32 t = blockIdx.x * 256u + threadIdx.x;
     if (t >= count) return;
     i64 at;
@@ -82,6 +85,7 @@ KERNEL __launch_bounds__(256) positions(u64 *keys, u32 count, const Indices x, F
 KERNEL __launch_bounds__(256) axis_positions(u64 *keys, const void *index, int type, u32 count, i64 step,
                                              u64 size, u32 axis, const Walk<2, RANK> walk, Fault *fault,
                                              u32 op) {
+    BEGIN;
     u32 i = blockIdx.x * 256u + threadIdx.x;
     if (i >= count) return;
     i64 at[2], p;
@@ -135,6 +139,7 @@ DEVICE W update(W a, W b) {
 KERNEL __launch_bounds__(256) apply(T *out, const T *updates, const u64 *keys, const u32 *order, u32 count,
                                     u64 first, u64 total, u64 slice, const Walk<2, SLICE> inner,
                                     const Walk<1, TUPLES> tuples) {
+    BEGIN;
     u64 i = first + u64(blockIdx.x) * 256 + threadIdx.x;
     if (i >= total) return;
     u32 s = u32(slice == 1 ? i : i / slice);
@@ -185,6 +190,7 @@ struct Starts {
 KERNEL __launch_bounds__(256) block(UNIT *dst, const UNIT *src, const void *starts, int type,
                                     i64 starts_step, u32 total, const Starts x, const Walk<2, RANK> walk,
                                     Fault *fault, u32 op) {
+    BEGIN;
     u32 i = blockIdx.x * 256u + threadIdx.x;
     if (i >= total) return;
     i64 shift = 0;

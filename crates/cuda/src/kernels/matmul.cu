@@ -38,6 +38,7 @@ KERNEL __launch_bounds__(256) tiled(T *out, const T *a, const T *b, u32 m, u32 n
                                     u32 tiles, i64 a_row, i64 a_k, i64 b_k, i64 b_column, i64 out_row,
                                     i64 out_batch,
                                     const Walk<2, RANK> batch) {
+    BEGIN;
     __shared__ S x[DEPTH][SIDE + 1], y[DEPTH][SIDE + 1];
     u32 which = blockIdx.x / tiles, tile = blockIdx.x - which * tiles;
     u32 row0 = tile / across * SIDE, column0 = tile % across * SIDE;
@@ -89,6 +90,7 @@ KERNEL __launch_bounds__(256) tiled(T *out, const T *a, const T *b, u32 m, u32 n
 // x (ROWS, k) times a matrix stored (n, k), a warp a column. VEC neighbours together.
 KERNEL __launch_bounds__(128) gemv(T *out, const T *x, const T *w, u32 n, u32 k, i64 x_row, i64 w_row,
                                    i64 out_row) {
+    BEGIN;
     u32 column = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (column >= n) return;
     const T *row = w + i64(column) * w_row;

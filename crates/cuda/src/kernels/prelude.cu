@@ -20,6 +20,15 @@ struct alignas(8) c64 { float re, im; };
 #define DEVICE __device__ __forceinline__
 #define KERNEL extern "C" __global__ void
 
+// Every kernel begins with this. On devices that can, a kernel is launched while the one before it is
+// still running: it lets its own successor do the same, and waits until the predecessor is done and its
+// writes are there.
+#if __CUDA_ARCH__ >= 900
+#define BEGIN asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory")
+#else
+#define BEGIN
+#endif
+
 #define INFINITY32 __int_as_float(0x7f800000)
 #define NAN32 __int_as_float(0x7fc00000)
 #define INFINITY64 __longlong_as_double(0x7ff0000000000000ll)

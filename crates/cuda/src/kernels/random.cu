@@ -31,8 +31,9 @@ DEVICE void put(u8 *out, u64 bytes, u64 word, u32 value) {
 // Counter `i` of a key gives words `i` and `second + i` of its stream; the middle word of an odd
 // number of words comes from the counter (h, 0).
 KERNEL __launch_bounds__(256) bits(u8 *out, const u32 *keys, u64 bytes, u64 counters, u64 total) {
+    BEGIN;
     for (u64 t = u64(blockIdx.x) * 256 + threadIdx.x; t < total; t += u64(gridDim.x) * 256) {
-        u64 key = t / counters, i = t - key * counters;
+        u64 key = total >> 32 == 0 ? u32(t) / u32(counters) : t / counters, i = t - key * counters;
         u64 words = (bytes + 3) / 4, half = words / 2, second = half + words % 2;
         u32 x = u32(i), y = i < half ? u32(second + i) : 0u;
         threefry(keys[2 * key], keys[2 * key + 1], x, y);

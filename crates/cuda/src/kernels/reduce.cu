@@ -111,6 +111,7 @@ DEVICE void put(void *out, bool partial, u64 at, Acc a) {
 // PER threads an output, VEC neighbours along the sequence together. Block row `y` takes split `y`.
 KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 splits, u64 vectors,
                                     u64 per_split, const Walk<1, KEPT> kept, const Walk<1, REDUCED> red) {
+    BEGIN;
     const u32 lane = threadIdx.x % PER;
     const u32 o = blockIdx.x * (256u / PER) + threadIdx.x / PER;
     const u32 split = blockIdx.y;
@@ -174,6 +175,7 @@ KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 sp
 // block take every eighth position of the sequence.
 KERNEL __launch_bounds__(256) across(const In *in, void *out, u32 groups, u32 splits, u64 length,
                                      u64 per_split, const Walk<1, KEPT> kept, const Walk<1, REDUCED> red) {
+    BEGIN;
     const u32 g = blockIdx.x * 32u + threadIdx.x;
     const u32 split = blockIdx.y;
     Acc acc[VEC];
@@ -186,7 +188,7 @@ KERNEL __launch_bounds__(256) across(const In *in, void *out, u32 groups, u32 sp
         u64 s = u64(split) * per_split, end = s + per_split;
         end = end < length ? end : length;
         s += threadIdx.y;
-        const int UNROLL = 4;
+        const int UNROLL = 8;
         for (; s + (UNROLL - 1) * 8 < end; s += UNROLL * 8) {
             Vec<In, VEC> e[UNROLL];
 #pragma unroll

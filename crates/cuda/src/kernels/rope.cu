@@ -32,6 +32,7 @@ KERNEL __launch_bounds__(128) rope(const T *in, T *out, const void *offset, int 
                                    i64 offset_step, const float *freqs, i64 freq_step, u32 middle,
                                    u32 t, u32 d, u32 dims, u32 heads, double log2_base, float scale,
                                    i64 batch_stride, i64 middle_stride, i64 t_stride, i64 d_stride) {
+    BEGIN;
     u32 half = dims / 2, rest = d - dims;
     u32 lanes = half + rest; // pairs, then features that are copied
     u64 id = u64(blockIdx.x) * 128 + threadIdx.x;

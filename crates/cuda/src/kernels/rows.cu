@@ -1,8 +1,8 @@
 // Softmax, logsumexp, RMS and layer normalisation of rows.
 //
 // T is the storage type, R = Wide<T> what is computed in. A row is read once into the registers of
-// THREADS threads, VEC elements at a time and COUNT times; what follows needs no memory. Rows that are
-// longer go through `long_` kernels, which read them twice or three times.
+// THREADS threads, VEC elements at a time and COUNT times; what follows needs no memory. Longer rows, and
+// few rows, are read two or three times.
 
 typedef Wide<T> R;
 
@@ -85,6 +85,7 @@ struct Row {
 
 #ifdef ENTRY_softmax
 KERNEL __launch_bounds__(BLOCK) softmax(const T *in, T *out, u32 rows, u32 n, i64 stride) {
+    BEGIN;
     i64 r = this_row();
     if (r >= rows) return;
     Row x;
@@ -108,6 +109,7 @@ KERNEL __launch_bounds__(BLOCK) softmax(const T *in, T *out, u32 rows, u32 n, i6
 
 #ifdef ENTRY_logsumexp
 KERNEL __launch_bounds__(BLOCK) logsumexp(const T *in, T *out, u32 rows, u32 n, i64 stride) {
+    BEGIN;
     i64 r = this_row();
     if (r >= rows) return;
     Row x;
@@ -126,10 +128,11 @@ KERNEL __launch_bounds__(BLOCK) logsumexp(const T *in, T *out, u32 rows, u32 n, 
 }
 #endif
 
-#ifdef ENTRY_norm
+#ifdef ENTRY_normalize
 // CENTRED: layer normalisation. WEIGHT and BIAS: whether those are given, W and B their types.
-KERNEL __launch_bounds__(BLOCK) norm(const T *in, T *out, const W *weight, const B *bias, u32 rows,
+KERNEL __launch_bounds__(BLOCK) normalize(const T *in, T *out, const W *weight, const B *bias, u32 rows,
                                      u32 n, i64 stride, R eps) {
+    BEGIN;
     i64 r = this_row();
     if (r >= rows) return;
     Row x;
@@ -168,41 +171,83 @@ KERNEL __launch_bounds__(BLOCK) norm(const T *in, T *out, const W *weight, const
 }
 #endif
 
-// ---- rows longer than a block's registers ----
+// ---- rows longer than a block's registers, or too few to keep a device busy ----
 
-#define STEPS(i, n) for (u64 i = threadIdx.x; i < n; i += THREADS)
+// Softmax and logsumexp: a block a piece of PIECE elements. First the largest element of each piece and
+// the sum relative to it, then these are joined, in every block that needs them.
+#define PIECE (THREADS * COUNT * VEC)
 
-#ifdef ENTRY_long_softmax
-KERNEL __launch_bounds__(THREADS) long_softmax(const T *in, T *out, u64 n, i64 stride) {
-    const T *x = in + i64(blockIdx.x) * stride;
-    T *y = out + i64(blockIdx.x) * i64(n);
+#ifdef ENTRY_pieces
+KERNEL __launch_bounds__(BLOCK) pieces(const T *in, R *stats, u32 splits, u64 n, i64 stride) {
+    BEGIN;
+    u64 start = u64(blockIdx.x) * PIECE;
+    u32 count = u32(n - start < PIECE ? n - start : PIECE);
+    Row x;
+    x.read(in + i64(blockIdx.y) * stride + start, count, -INF);
     R top = -INF;
-    STEPS(i, n) top = larger(top, widen(x[i]));
-    top = over_row<true>(top);
-    R sum = 0;
-    STEPS(i, n) sum += exponential(widen(x[i]) - top);
-    R factor = R(1) / over_row<false>(sum);
-    STEPS(i, n) y[i] = narrow<T>(exponential(widen(x[i]) - top) * factor);
-}
-#endif
-
-#ifdef ENTRY_long_logsumexp
-KERNEL __launch_bounds__(THREADS) long_logsumexp(const T *in, T *out, u64 n, i64 stride) {
-    const T *x = in + i64(blockIdx.x) * stride;
-    R top = -INF;
-    STEPS(i, n) top = larger(top, widen(x[i]));
+    EACH top = larger(top, x.v[c][j]);
     top = over_row<true>(top);
     R shift = top == INF || top == -INF ? R(0) : top;
     R sum = 0;
-    STEPS(i, n) sum += exponential(widen(x[i]) - shift);
+    EACH {
+        u32 at = (c * THREADS + threadIdx.x) * VEC;
+        sum += at < count ? exponential(x.v[c][j] - shift) : R(0);
+    }
     sum = over_row<false>(sum);
+    if (threadIdx.x == 0) {
+        stats[(u64(blockIdx.y) * splits + blockIdx.x) * 2] = top;
+        stats[(u64(blockIdx.y) * splits + blockIdx.x) * 2 + 1] = sum;
+    }
+}
+#endif
+
+// The largest element of a row, and the sum relative to it (to 0 if that is infinite).
+DEVICE void joined(const R *stats, u32 splits, R &top, R &sum) {
+    R t = -INF;
+    for (u32 s = threadIdx.x; s < splits; s += THREADS) t = larger(t, stats[2 * s]);
+    top = over_row<true>(t);
+    R shift = top == INF || top == -INF ? R(0) : top, all = 0;
+    for (u32 s = threadIdx.x; s < splits; s += THREADS) {
+        R own = stats[2 * s], from = own == INF || own == -INF ? R(0) : own;
+        // A piece of nothing but -inf adds nothing; one with +inf has an infinite sum.
+        all += own == -INF && stats[2 * s + 1] == R(0) ? R(0) : stats[2 * s + 1] * exponential(from - shift);
+    }
+    sum = over_row<false>(all);
+}
+
+#ifdef ENTRY_joined_softmax
+KERNEL __launch_bounds__(BLOCK) joined_softmax(const T *in, T *out, const R *stats, u32 splits, u64 n,
+                                               i64 stride) {
+    BEGIN;
+    R top, sum;
+    joined(stats + u64(blockIdx.y) * splits * 2, splits, top, sum);
+    u64 start = u64(blockIdx.x) * PIECE;
+    u32 count = u32(n - start < PIECE ? n - start : PIECE);
+    Row x;
+    x.read(in + i64(blockIdx.y) * stride + start, count, -INF);
+    // Rows with +inf, and of nothing but -inf, have no softmax.
+    R factor = top == INF || top == -INF ? R(NAN64) : R(1) / sum;
+    EACH x.v[c][j] = exponential(x.v[c][j] - top) * factor;
+    x.write(out + u64(blockIdx.y) * n + start, count);
+}
+#endif
+
+#ifdef ENTRY_joined_logsumexp
+KERNEL __launch_bounds__(BLOCK) joined_logsumexp(T *out, const R *stats, u32 splits) {
+    BEGIN;
+    R top, sum;
+    joined(stats + u64(blockIdx.x) * splits * 2, splits, top, sum);
+    R shift = top == INF || top == -INF ? R(0) : top;
     if (threadIdx.x == 0) out[blockIdx.x] = narrow<T>(shift + logarithm(sum));
 }
 #endif
 
-#ifdef ENTRY_long_norm
-KERNEL __launch_bounds__(THREADS) long_norm(const T *in, T *out, const W *weight, const B *bias, u64 n,
+#define STEPS(i, n) for (u64 i = threadIdx.x; i < n; i += THREADS)
+
+#ifdef ENTRY_long_normalize
+KERNEL __launch_bounds__(THREADS) long_normalize(const T *in, T *out, const W *weight, const B *bias, u64 n,
                                             i64 stride, R eps) {
+    BEGIN;
     const T *x = in + i64(blockIdx.x) * stride;
     T *y = out + i64(blockIdx.x) * i64(n);
     R mean = 0;

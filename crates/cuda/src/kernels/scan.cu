@@ -74,6 +74,7 @@ DEVICE A block_scan(A x, A &total) {
 #ifdef ENTRY_along
 // inner == 1: a block a chunk of a line. FOLDS: only the chunk's fold, to `bases`.
 KERNEL __launch_bounds__(THREADS) along(const T *in, O *out, A *bases, u64 n, u32 chunks, u64 chunk) {
+    BEGIN;
     u64 line = blockIdx.x / chunks, c = blockIdx.x % chunks;
     const T *x = in + line * n;
     u64 start = c * chunk, end = start + chunk < n ? start + chunk : n;
@@ -114,6 +115,7 @@ KERNEL __launch_bounds__(THREADS) along(const T *in, O *out, A *bases, u64 n, u3
 // inner > 1: a thread a chunk of a line, neighbours along `inner`.
 KERNEL __launch_bounds__(THREADS) across(const T *in, O *out, A *bases, u64 n, u64 inner, u64 lines,
                                          u64 chunks, u64 chunk) {
+    BEGIN;
     u64 t = u64(blockIdx.x) * THREADS + threadIdx.x;
     if (t >= lines * chunks) return;
     // Neighbouring threads: neighbouring lines.
@@ -131,9 +133,29 @@ KERNEL __launch_bounds__(THREADS) across(const T *in, O *out, A *bases, u64 n, u
 }
 #endif
 
+#ifdef ENTRY_long_bases
+// The same for many chunks; a block a line.
+KERNEL __launch_bounds__(THREADS) long_bases(A *folds, u64 lines, u32 chunks) {
+    BEGIN;
+    folds += u64(blockIdx.x) * chunks;
+    A carry = neutral();
+    for (u32 first = 0; first < chunks; first += THREADS) {
+        u32 c = first + threadIdx.x;
+        A total, inclusive = block_scan(c < chunks ? folds[c] : neutral(), total);
+        __shared__ A all[THREADS];
+        all[threadIdx.x] = inclusive;
+        __syncthreads();
+        if (c < chunks) folds[c] = threadIdx.x == 0 ? carry : join(carry, all[threadIdx.x - 1]);
+        carry = join(carry, total);
+        __syncthreads();
+    }
+}
+#endif
+
 #ifdef ENTRY_bases
 // Folds of chunks become what comes before each chunk; a thread a line.
 KERNEL __launch_bounds__(THREADS) bases(A *folds, u64 lines, u32 chunks) {
+    BEGIN;
     u64 line = u64(blockIdx.x) * THREADS + threadIdx.x;
     if (line >= lines) return;
     A run = neutral();

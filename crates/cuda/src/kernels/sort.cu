@@ -50,6 +50,7 @@ DEVICE bool before(K a, u32 i, K b, u32 j) { return a < b || (a == b && i < j); 
 // and positions go to `keys` and `order`, (lines, n).
 KERNEL __launch_bounds__(TILE / 2) tiles(const Lines l, K *keys, u32 *order, u32 per_line,
                                          const Walk<2, RANK> walk) {
+    BEGIN;
     __shared__ K k[TILE];
     __shared__ u32 p[TILE];
     u32 line = blockIdx.x / per_line, first = blockIdx.x % per_line * TILE;
@@ -109,6 +110,7 @@ DEVICE u32 split(const K *a, u32 na, const K *b, u32 nb, u32 d) {
 KERNEL __launch_bounds__(THREADS) merge(const Lines l, const K *keys, const u32 *order, K *keys_out,
                                         u32 *order_out, u32 run, u32 per_line, u32 last,
                                         const Walk<2, RANK> walk) {
+    BEGIN;
     __shared__ K k[CHUNK];
     __shared__ u32 p[CHUNK];
     u32 line = blockIdx.x / per_line, first = blockIdx.x % per_line * CHUNK;
