@@ -85,7 +85,7 @@ fn reduce_from(op: ReduceOp, axes: &Axes, input: &Input<'_>, out: &Target<'_>) {
     }
     match op {
         ReduceOp::Sum if acc == DType::Bool => fold::<u8, Max>(axes, dtype, input, out),
-        ReduceOp::Prod if acc == DType::Bool => fold::<u8, Min>(axes, dtype, input, out),
+        ReduceOp::Prod if acc == DType::Bool => fold::<u8, All>(axes, dtype, input, out),
         ReduceOp::All => fold::<u8, All>(axes, dtype, input, out),
         ReduceOp::Any => fold::<u8, Max>(axes, dtype, input, out),
         ReduceOp::Sum => wrapping!(Sum),

@@ -1,0 +1,99 @@
+//! What families use to enqueue work: launches, scratch memory, copies into plain layouts.
+
+use crate::device::Device;
+use crate::driver::cu;
+use crate::error::{Result, Unsupported};
+use crate::kernel::{Args, Grid};
+use crate::layout::{Rows, View};
+use crate::memory::Scratch;
+use crate::source::Key;
+use crate::stream::Stream;
+use lazul_ir::{DType, Operand};
+
+/// A job being enqueued: on which stream, and under which name.
+pub(crate) struct Exec<'a> {
+    pub(crate) stream: &'a Stream,
+    pub(crate) op: &'static str,
+}
+
+impl<'a> Exec<'a> {
+    pub(crate) fn device(&self) -> &'static Device {
+        self.stream.device()
+    }
+
+    /// Enqueues a kernel.
+    pub(crate) fn launch(&self, key: Key, grid: Grid, args: &Args) -> Result<()> {
+        let kernel = self.device().kernel(key)?;
+        Ok(kernel.launch(self.stream.raw, grid, args, self.device().early)?)
+    }
+
+    /// Memory until the job is enqueued.
+    pub(crate) fn scratch(&self, bytes: usize) -> Result<Scratch<'a>> {
+        Ok(Scratch::new(self.stream, bytes)?)
+    }
+
+    /// A job that has no kernel.
+    pub(crate) fn unsupported<T>(&self, why: &'static str) -> Result<T> {
+        Err(Unsupported { op: self.op, why }.into())
+    }
+
+    /// Copies bytes on the device.
+    pub(crate) fn copy_bytes(&self, dst: u64, src: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 || dst == src || self.device().is_compile_only() {
+            return Ok(());
+        }
+        Ok(cu!(cuMemcpyDtoDAsync_v2(dst, src, bytes, self.stream.raw))?)
+    }
+
+    /// Fills bytes on the device.
+    pub(crate) fn fill_bytes(&self, dst: u64, value: u8, bytes: usize) -> Result<()> {
+        if bytes == 0 || self.device().is_compile_only() {
+            return Ok(());
+        }
+        Ok(cu!(cuMemsetD8Async(dst, value, bytes, self.stream.raw))?)
+    }
+
+    /// The operand itself if `fits`, or else a row-major copy, which lives as long as the answer.
+    pub(crate) fn plain(&self, view: View, fits: bool) -> Result<Plain<'a>> {
+        if fits || view.size() == 0 {
+            return Ok(Plain { view, _copy: None });
+        }
+        let copy = self.scratch(view.bytes())?;
+        let to = View::dense(copy.ptr, view.dtype, &view.shape);
+        crate::copy::strided(self, &view, &to)?;
+        Ok(Plain { view: to, _copy: Some(copy) })
+    }
+
+    /// The operand as evenly spaced rows of contiguous elements, copied where it is not.
+    pub(crate) fn rows(&self, operand: &Operand<'_>) -> Result<(Rows, Plain<'a>)> {
+        let view = View::of(operand);
+        let fits = view.rows().is_some();
+        let plain = self.plain(view, fits)?;
+        let size = plain.view.size();
+        let none = Rows { ptr: plain.view.ptr, count: 0, len: 0, stride: 0 };
+        Ok((if size == 0 { none } else { plain.view.rows().unwrap_or(none) }, plain))
+    }
+
+    /// The operand row-major without gaps, copied where it is not.
+    pub(crate) fn dense(&self, operand: &Operand<'_>) -> Result<Plain<'a>> {
+        let view = View::of(operand);
+        let fits = view.is_dense();
+        self.plain(view, fits)
+    }
+}
+
+/// An operand in a layout that a kernel wants.
+pub(crate) struct Plain<'a> {
+    pub(crate) view: View,
+    _copy: Option<Scratch<'a>>,
+}
+
+impl Plain<'_> {
+    pub(crate) fn ptr(&self) -> u64 {
+        self.view.ptr
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.view.dtype
+    }
+}

@@ -1,0 +1,219 @@
+//! Device memory: a stream-ordered pool with figures and limits.
+//!
+//! An allocation is usable by work enqueued after it on the same stream, and what is freed is handed
+//! out again by later allocations on that stream, without waiting. When the device has none left, what
+//! the pool keeps is given back and the request tried again, before it is an error.
+
+use crate::device::Device;
+use crate::driver::{cu, sys};
+use crate::stream::Stream;
+use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError};
+use std::sync::Mutex;
+
+/// Sizes are rounded up to this: the alignment that kernels may count on.
+const ALIGNMENT: usize = 256;
+
+/// Figures of a device's memory.
+#[derive(Debug)]
+pub(crate) struct Accounts(Mutex<Figures>);
+
+#[derive(Debug)]
+struct Figures {
+    active: usize,
+    peak: usize,
+    limit: usize,
+    cache_limit: usize,
+}
+
+impl Default for Accounts {
+    fn default() -> Accounts {
+        let limit = usize::MAX;
+        Accounts(Mutex::new(Figures { active: 0, peak: 0, limit, cache_limit: limit }))
+    }
+}
+
+impl Accounts {
+    fn with<T>(&self, f: impl FnOnce(&mut Figures) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    fn add(&self, bytes: usize) -> Result<(), OpError> {
+        self.with(|f| match f.active.checked_add(bytes).filter(|sum| *sum <= f.limit) {
+            Some(sum) => {
+                f.active = sum;
+                f.peak = f.peak.max(sum);
+                Ok(())
+            }
+            None => {
+                let (active, limit) = (f.active, f.limit);
+                let message = format!(
+                    "{bytes} bytes would pass the limit of {limit} bytes; {active} are in use"
+                );
+                Err(OpError::new(ErrorKind::OutOfMemory, "alloc", message))
+            }
+        })
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.with(|f| f.active = f.active.saturating_sub(bytes));
+    }
+}
+
+impl BlockSource for Device {
+    fn release(&self, ptr: *mut u8, capacity: usize) {
+        self.accounts.remove(capacity);
+        self.free(self.stream(), ptr as u64);
+    }
+}
+
+impl Device {
+    /// Memory of `bytes` bytes on the device, not initialised, aligned to 256 bytes. It belongs to the
+    /// device's own stream: work on others that uses it must be ordered by events.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`] where the limit would be passed, or the device has none left after
+    /// all cached memory was given back.
+    pub fn alloc(&'static self, bytes: usize) -> Result<Buffer, OpError> {
+        let too_much = || {
+            let message = format!("{bytes} bytes are more than any device has");
+            OpError::new(ErrorKind::OutOfMemory, "alloc", message)
+        };
+        let capacity = bytes.max(1).checked_next_multiple_of(ALIGNMENT).ok_or_else(too_much)?;
+        self.accounts.add(capacity)?;
+        match self.take(self.stream(), capacity) {
+            // SAFETY: fresh memory of this device, given back by `release` once. Kernels alone
+            // dereference the address.
+            Ok(ptr) => Ok(unsafe { Buffer::new(ptr as *mut u8, bytes, capacity, self) }),
+            Err(e) => {
+                self.accounts.remove(capacity);
+                Err(e)
+            }
+        }
+    }
+
+    /// Takes memory from the pool, in the order of `stream`.
+    pub(crate) fn take(&self, stream: &Stream, bytes: usize) -> Result<u64, OpError> {
+        let Some(raw) = self.raw else { return Ok(1 << 40) };
+        self.enter()?;
+        let mut ptr = 0;
+        let first = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw));
+        match first {
+            Ok(()) => Ok(ptr),
+            Err(e) if e.kind() == ErrorKind::OutOfMemory => {
+                self.clear_cache();
+                let again = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw));
+                again.map(|()| ptr).map_err(|e| match e.kind() {
+                    ErrorKind::OutOfMemory => self.out_of_memory(bytes),
+                    _ => e,
+                })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn out_of_memory(&self, bytes: usize) -> OpError {
+        let (mut free, mut total) = (0, 0);
+        let _ = cu!(cuMemGetInfo_v2(&mut free, &mut total));
+        let message = format!(
+            "{bytes} bytes cannot be had: {} has {free} of {total} bytes free",
+            self.info.name
+        );
+        OpError::new(ErrorKind::OutOfMemory, "alloc", message)
+    }
+
+    /// Gives memory back, in the order of `stream`.
+    pub(crate) fn free(&self, stream: &Stream, ptr: u64) {
+        if self.raw.is_some() && self.enter().is_ok() {
+            // What can fail here is a device that has failed already, which its next use will tell.
+            let _ = cu!(cuMemFreeAsync(ptr, stream.raw));
+        }
+    }
+
+    /// Gives all cached memory back to the device, once the work that uses it is done.
+    pub fn clear_cache(&self) {
+        if let (Some(raw), Ok(())) = (self.raw, self.enter()) {
+            let _ = self.stream().wait();
+            let _ = cu!(cuMemPoolTrimTo(raw.pool, 0));
+        }
+    }
+
+    fn pool_figure(&self, which: sys::CUmemPool_attribute) -> usize {
+        let mut value = 0u64;
+        if let (Some(raw), Ok(())) = (self.raw, self.enter()) {
+            let _ = cu!(cuMemPoolGetAttribute(raw.pool, which, (&raw mut value).cast()));
+        }
+        value as usize
+    }
+
+    /// Memory figures.
+    pub fn memory(&self) -> MemoryStats {
+        use sys::CUmemPool_attribute as A;
+        let reserved = self.pool_figure(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
+        let used = self.pool_figure(A::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        self.accounts.with(|f| MemoryStats {
+            active: f.active,
+            peak: f.peak,
+            cache: reserved.saturating_sub(used),
+            limit: f.limit,
+            cache_limit: f.cache_limit,
+        })
+    }
+
+    /// Sets the highest `active` allowed; returns the old one.
+    pub fn set_memory_limit(&self, bytes: usize) -> usize {
+        self.accounts.with(|f| std::mem::replace(&mut f.limit, bytes))
+    }
+
+    /// Sets how much memory the pool may keep at a synchronisation; returns the old limit.
+    pub fn set_cache_limit(&self, bytes: usize) -> usize {
+        if let (Some(raw), Ok(())) = (self.raw, self.enter()) {
+            let mut keep = bytes as u64;
+            let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            let _ = cu!(cuMemPoolSetAttribute(raw.pool, threshold, (&raw mut keep).cast()));
+        }
+        self.accounts.with(|f| std::mem::replace(&mut f.cache_limit, bytes))
+    }
+
+    /// Starts `peak` anew at `active`.
+    pub fn reset_peak(&self) {
+        self.accounts.with(|f| f.peak = f.active);
+    }
+}
+
+/// Memory that one job needs while it runs; given back, in order, when the job is enqueued.
+pub(crate) struct Scratch<'a> {
+    stream: &'a Stream,
+    pub(crate) ptr: u64,
+}
+
+impl<'a> Scratch<'a> {
+    pub(crate) fn new(stream: &'a Stream, bytes: usize) -> Result<Scratch<'a>, OpError> {
+        let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
+        Ok(Scratch { stream, ptr: stream.device().take(stream, bytes)? })
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        self.stream.device().free(self.stream, self.ptr);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_errors() {
+        let accounts = Accounts::default();
+        accounts.add(1000).unwrap();
+        accounts.with(|f| f.limit = 1500);
+        let e = accounts.add(501).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::OutOfMemory);
+        assert!(e.message().contains("1500") && e.message().contains("501"));
+        accounts.add(500).unwrap();
+        accounts.remove(1500);
+        assert_eq!(accounts.with(|f| (f.active, f.peak)), (0, 1500));
+        assert!(accounts.add(usize::MAX).is_err());
+    }
+}
