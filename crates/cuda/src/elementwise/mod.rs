@@ -160,7 +160,5 @@ fn piece(exec: &Exec<'_>, tape: &Tape, axes: &Axes, from: &[u64], to: &[u64]) ->
         args.field(divisor(size(a)).1);
     });
     args.field(vectors as u32).field(total as u32);
-    // A tiny job is one small block, which starts and ends sooner.
-    let threads = (vectors.next_multiple_of(32) as u32).clamp(32, emit::THREADS);
-    exec.launch(Key::Fused(Box::new(fused)), Grid::cover(vectors, threads), &args)
+    exec.launch(Key::Fused(Box::new(fused)), Grid::cover(vectors, emit::THREADS), &args)
 }
