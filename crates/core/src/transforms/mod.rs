@@ -341,11 +341,11 @@ pub fn vmap<T: Tree, O: Tree, R: IntoResult<O>>(f: impl Fn(&T) -> R) -> impl Fn(
 /// Of the returned function: as [`vmap`]; if the axes are not one or one a leaf, or no axis of their
 /// leaf; if a result for `None` depends on the example.
 #[track_caller]
-pub fn vmap_axes<T: Tree, O: Tree, R: IntoResult<O>>(
-    f: impl Fn(&T) -> R,
+pub fn vmap_axes<T: Tree, O: Tree, R: IntoResult<O>, F: Fn(&T) -> R>(
+    f: F,
     inputs: &[Option<i64>],
     outputs: &[Option<i64>],
-) -> impl Fn(&T) -> Result<O> {
+) -> impl Fn(&T) -> Result<O> + use<T, O, R, F> {
     let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
     let site = call_site();
     move |argument| map_over(&f, argument, &inputs, &outputs, site)

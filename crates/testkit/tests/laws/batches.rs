@@ -2,7 +2,7 @@
 //! derivatives.
 
 use crate::case::Case;
-use crate::numbers::{alike, all_flat, coarsest, near, pull, unit};
+use crate::numbers::{alike, all_flat, coarsest, near, pull, push, unit};
 use lazul_core::{Array, DType, Result, stack, vjp, vmap_axes};
 use lazul_testkit::Report;
 
@@ -94,14 +94,62 @@ fn nothing(case: &Case, dtype: DType) -> Result<Result<(), String>> {
     Ok(alike(&ours, &theirs, None))
 }
 
-/// Gradients over a batch, and the gradient of a function over a batch.
+/// A batch of batches is a loop in a loop, whichever of the arguments each of them has.
+pub(crate) fn nested(case: &Case, report: &mut Report) {
+    let widest = [DType::F32, DType::F64, DType::I32];
+    let Some(&dtype) = widest.iter().find(|d| case.dtypes.contains(d)) else { return };
+    let n = case.inputs.len();
+    let (all, odd) = ((1u32 << n) - 1, 0xaaaa_aaaau32 & ((1 << n) - 1));
+    for (outer, inner) in [(all, all), (odd, all & !odd), (all & !odd, all)] {
+        if outer == 0 || inner == 0 {
+            continue;
+        }
+        let id = format!("{} {dtype}, batched {outer:b} around {inner:b}", case.name);
+        let outcome = in_two(case, dtype, outer, inner);
+        report.case(id, outcome.unwrap_or_else(|e| Err(format!("error: {e}"))));
+    }
+}
+
+fn in_two(case: &Case, dtype: DType, outer: u32, inner: u32) -> Result<Result<(), String>> {
+    // Example (j, k) of an argument is one of `SIZE`; it varies only with the batches that it has.
+    let drawn: Vec<Vec<Array>> = (0..SIZE as u64).map(|k| case.draw(10 + k, dtype)).collect();
+    let has = |set: u32, i: usize| set >> i & 1 == 1;
+    let example = |i: usize, j: usize, k: usize| {
+        let at = j * usize::from(has(outer, i)) + k * usize::from(has(inner, i));
+        drawn[at % SIZE][i].clone()
+    };
+    let column = |f: &dyn Fn(usize) -> Array| stack(&[0, 1, 2].map(f), 0);
+    let stacked = |i: usize| match (has(outer, i), has(inner, i)) {
+        (true, true) => column(&|j| column(&|k| example(i, j, k))),
+        (true, false) => column(&|j| example(i, j, 0)),
+        (false, true) => column(&|k| example(i, 0, k)),
+        (false, false) => example(i, 0, 0),
+    };
+    let n = case.inputs.len();
+    let x: Vec<Array> = (0..n).map(stacked).collect();
+    let axes = |set: u32| (0..n).map(|i| has(set, i).then_some(0)).collect::<Vec<_>>();
+    let f = |x: &Vec<Array>| case.call(x);
+    let once = vmap_axes(f, &axes(inner), &[Some(0)]);
+    let ours = vmap_axes(|x: &Vec<Array>| once(x), &axes(outer), &[Some(0)])(&x)?;
+    let one = |j: usize, k: usize| case.call(&(0..n).map(|i| example(i, j, k)).collect::<Vec<_>>());
+    let mut each = Vec::new();
+    for j in 0..SIZE {
+        each.push((0..SIZE).map(|k| one(j, k)).collect::<Result<Vec<_>>>()?);
+    }
+    let result = |r: usize| column(&|j| column(&|k| each[j][k][r].clone()));
+    let theirs: Vec<Array> = (0..each[0][0].len()).map(result).collect();
+    let bound = match case.exact {
+        true => None,
+        false => Some(32.0 * unit(coarsest(case, dtype, &theirs)?)),
+    };
+    Ok(alike(&ours, &theirs, bound))
+}
+
+/// Derivatives over a batch, and the gradient of a function over a batch.
 pub(crate) fn gradients(case: &Case, report: &mut Report) {
     let widest = [DType::F64, DType::C64, DType::F32];
     let dtypes: Vec<DType> =
         widest.into_iter().filter(|d| case.dtypes.contains(d)).take(2).collect();
-    if !case.reverse {
-        return;
-    }
     for dtype in dtypes {
         for chosen in subsets(case.inputs.len()) {
             let id = |law: &str| format!("{} {dtype}, batched {chosen:b}: {law}", case.name);
@@ -111,6 +159,14 @@ pub(crate) fn gradients(case: &Case, report: &mut Report) {
                 let u = case.directions(2, &y)?;
                 let worst = coarsest(case, dtype, &[&batch.stacked[..], &y[..]].concat())?;
                 let bound = 64.0 * unit(worst);
+                let v = case.directions(3, &batch.examples[0])?;
+                let f = |x: &Vec<Array>| push(case, x, &v);
+                let ours = vmap_axes(f, &batch.axes, &[Some(0)])(&batch.stacked)?;
+                let theirs = batch.one_by_one(|x| push(case, x, &v), 0)?;
+                report.case(id("vmap of jvp"), alike(&ours, &theirs, Some(bound)));
+                if !case.reverse {
+                    return Ok(());
+                }
                 let f = |x: &Vec<Array>| pull(case, x, &u);
                 let ours = vmap_axes(f, &batch.axes, &[Some(0)])(&batch.stacked)?;
                 let theirs = batch.one_by_one(|x| pull(case, x, &u), 0)?;

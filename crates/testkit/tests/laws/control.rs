@@ -74,6 +74,18 @@ fn compiled() -> Vec<Case> {
             Ok(vec![compile(|x: &Array| x + x)(&x[0])?])
         })
         .exact(),
+        // Steps that differ in nothing but the dtype or shape of their result.
+        Case::many("compile of alike steps", FLOATS, vec![numbers(&[4])], |x| {
+            let f = compile(|x: &Array| {
+                let [a, b, c] =
+                    [DType::F16, DType::BF16, DType::F32].map(|d| x.astype(d).astype(DType::F32));
+                (a + b * 2.0 + c * 4.0, x.reshape([2, 2]).t(), x.reshape([4, 1]), x.reshape([2, 2]))
+            });
+            let (a, b, c, d) = f(&x[0])?;
+            Ok(vec![a, b, c, d])
+        })
+        .exact()
+        .inside(DType::BF16),
         Case::many("compile with state", INEXACT, vec![numbers(&[3]), numbers(&[3])], |x| {
             let step = compile_with_state(|s: &mut Array, x: &Array| {
                 *s = &*s * x + 1.0;

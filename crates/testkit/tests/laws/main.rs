@@ -64,7 +64,7 @@ fn derivatives_in_narrow_dtypes() {
 
 #[test]
 fn batches_of_functions() {
-    over_all(&[batches::functions], false);
+    over_all(&[batches::functions, batches::nested], false);
 }
 
 #[test]

@@ -176,10 +176,13 @@ fn a_fixed_constant_is_not_taken_for_another() -> Result<()> {
 #[test]
 fn a_fixed_value_that_was_read_is_not_taken_for_another() -> Result<()> {
     let f = compile(|(x, c): &(Array, Fixed<Array>)| Ok::<_, Error>(x * c.item::<f32>()?));
+    let x = ones(2, DType::F32);
     for k in 0..50 {
-        // The graph holds no part of the constant, whose address may come again.
-        let y = f(&(ones(2, DType::F32), Fixed(Array::scalar(k as f32))))?;
-        assert_eq!(y.to_vec::<f32>()?, [k as f32; 2]);
+        // The graph holds no part of the constant. It dies last, so its address is the next to come again.
+        let c = Fixed(Array::scalar(k as f32));
+        let y = f(&(x.clone(), c.clone()))?.to_vec::<f32>()?;
+        assert_eq!(y, [k as f32; 2]);
+        drop(c);
     }
     Ok(())
 }
