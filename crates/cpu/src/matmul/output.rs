@@ -200,7 +200,7 @@ mod wide {
         ///
         /// # Safety
         /// They must be writable; the level must have AVX-512.
-        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512, tiles: bool);
+        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512);
     }
 
     pub(super) struct F32;
@@ -211,7 +211,7 @@ mod wide {
         const SIZE: usize = 4;
 
         #[inline(always)]
-        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512, _: bool) {
+        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512) {
             // SAFETY: the caller's contract.
             unsafe { _mm512_mask_storeu_ps(dst.cast(), mask, x) }
         }
@@ -221,7 +221,7 @@ mod wide {
         const SIZE: usize = 2;
 
         #[inline(always)]
-        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512, _: bool) {
+        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512) {
             // SAFETY: the caller's contract.
             unsafe {
                 let half = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x);
@@ -234,17 +234,9 @@ mod wide {
         const SIZE: usize = 2;
 
         #[inline(always)]
-        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512, tiles: bool) {
+        unsafe fn store(dst: *mut u8, mask: __mmask16, x: __m512) {
             // SAFETY: the caller's contract.
             unsafe {
-                if tiles {
-                    // Rounds as below, but for numbers below the normal ones.
-                    let v: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(x));
-                    _mm256_mask_storeu_epi16(dst.cast(), mask, v);
-                    if _mm512_fpclass_ps_mask::<0x20>(x) == 0 {
-                        return;
-                    }
-                }
                 let bits = _mm512_castps_si512(x);
                 let one = _mm512_set1_epi32(1);
                 let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), one);
@@ -262,7 +254,7 @@ mod wide {
     ///
     /// # Safety
     /// They must be writable, the tile must have rows of `ld >= cols`, and the level AVX-512.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx512dq")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub(super) unsafe fn store<S: Stored>(
         tile: &[f32],
         ld: usize,
@@ -271,7 +263,6 @@ mod wide {
         dst: *mut u8,
         step: usize,
     ) {
-        let tiles = crate::isa::tiles();
         for i in 0..rows {
             let (src, dst) = (tile.as_ptr().wrapping_add(i * ld), dst.wrapping_add(i * step));
             for j in (0..cols).step_by(16) {
@@ -279,7 +270,7 @@ mod wide {
                 // SAFETY: the caller vouches for rows of both.
                 unsafe {
                     let x = _mm512_maskz_loadu_ps(mask, src.add(j));
-                    S::store(dst.add(j * S::SIZE), mask, x, tiles);
+                    S::store(dst.add(j * S::SIZE), mask, x);
                 }
             }
         }
