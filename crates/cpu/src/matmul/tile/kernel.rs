@@ -69,25 +69,25 @@ impl Drop for Tiles {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     /// A panel.
-    pub a: *const u8,
+    pub(crate) a: *const u8,
     /// Bytes between lanes of `a`, between its tiles, and between its steps.
-    pub a_strides: (usize, usize, usize),
+    pub(crate) a_strides: (usize, usize, usize),
     /// A packed panel.
-    pub b: *const u8,
+    pub(crate) b: *const u8,
     /// Sums of four bytes, 32 in a row.
-    pub c: *mut u8,
-    pub steps: usize,
+    pub(crate) c: *mut u8,
+    pub(crate) steps: usize,
     /// Tiles of `a` and of `b` that hold lanes.
-    pub tiles: (usize, usize),
+    pub(crate) tiles: (usize, usize),
     /// Whether `c` counts.
-    pub add: bool,
+    pub(crate) add: bool,
     /// Memory to ask for before it is used, `lines` lines each step.
-    pub ahead: *const u8,
-    pub lines: usize,
+    pub(crate) ahead: *const u8,
+    pub(crate) lines: usize,
     /// Lines that will be written: how many, the first, and bytes between them.
-    pub store: (usize, *const u8, usize),
+    pub(crate) store: (usize, *const u8, usize),
     /// 1 KiB that nobody reads.
-    pub sink: *mut u8,
+    pub(crate) sink: *mut u8,
 }
 
 /// Loads a tile; `$op` is `tileloadd `, or `tileloaddt1 ` for one that is not used again soon.
@@ -167,9 +167,9 @@ pub(crate) struct Pairs;
 /// Quadruples of bytes, summed in 32 bits, wrapping.
 pub(crate) struct Bytes;
 /// Elements in two bf16 parts.
-pub(crate) struct Halves;
+pub(crate) struct Halves<const SWAPPED: bool>;
 /// Elements in three bf16 parts.
-pub(crate) struct Thirds;
+pub(crate) struct Thirds<const SWAPPED: bool>;
 
 /// Elements of one part: there and back over the tiles of `a`, so that of six sums and two operands
 /// none leaves the registers in vain.
@@ -272,7 +272,59 @@ macro_rules! load_b {
     }};
 }
 
-impl Step for Halves {
+/// The products of parts `(i, j)` of `$x` and `$y`, which are `a` and `b` or the other way about.
+macro_rules! halves {
+    ($load_x:ident, $load_y:ident, $A:ident, $B:ident) => {{
+        $load_x!(1);
+        $load_y!(1);
+        products!($A, $B);
+        $load_y!(0);
+        products!($A, $B);
+        $load_x!(0);
+        products!($A, $B);
+        $load_y!(1);
+        products!($A, $B);
+    }};
+}
+
+/// As [`halves`], for three parts.
+macro_rules! thirds {
+    ($load_x:ident, $load_y:ident, $A:ident, $B:ident) => {{
+        $load_x!(2);
+        $load_y!(0);
+        products!($A, $B);
+        $load_x!(1);
+        products!($A, $B);
+        $load_y!(1);
+        products!($A, $B);
+        $load_x!(0);
+        products!($A, $B);
+        $load_y!(2);
+        products!($A, $B);
+        $load_y!(0);
+        products!($A, $B);
+    }};
+}
+
+/// A step of several parts, in an order in which each load serves two neighbours. `SWAPPED` says that
+/// `a` is the product's right operand; sums then come in the same order all the same.
+macro_rules! parts {
+    ($order:ident, $a:ident, $lane:ident, $tile:ident, $b:ident, $A:ident, $B:ident) => {{
+        macro_rules! a {
+            ($part:literal) => {
+                load_a!($part, $a, $lane, $tile, $A)
+            };
+        }
+        macro_rules! b {
+            ($part:literal) => {
+                load_b!($part, $b, $B)
+            };
+        }
+        if SWAPPED { $order!(b, a, $A, $B) } else { $order!(a, b, $A, $B) }
+    }};
+}
+
+impl<const SWAPPED: bool> Step for Halves<SWAPPED> {
     const PARTS: usize = 2;
     const TILES: usize = 2;
     const WAKE: usize = 4;
@@ -286,27 +338,17 @@ impl Step for Halves {
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
-        unsafe {
-            load_a!(1, a, lane, tile, A);
-            load_b!(1, b, B);
-            products!(A, B);
-            load_b!(0, b, B);
-            products!(A, B);
-            load_a!(0, a, lane, tile, A);
-            products!(A, B);
-            load_b!(1, b, B);
-            products!(A, B);
-        }
+        unsafe { parts!(halves, a, lane, tile, b, A, B) }
     }
 }
 
-impl Step for Thirds {
+impl<const SWAPPED: bool> Step for Thirds<SWAPPED> {
     const PARTS: usize = 3;
     const TILES: usize = 2;
     const WAKE: usize = 3;
 
     /// The six products whose size is at least that of an f32's rounding: parts `(i, j)` with
-    /// `i + j <= 2`, in an order in which each load serves two neighbours.
+    /// `i + j <= 2`.
     #[inline(always)]
     unsafe fn step<const A: usize, const B: usize>(
         a: *const u8,
@@ -315,21 +357,7 @@ impl Step for Thirds {
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
-        unsafe {
-            load_a!(2, a, lane, tile, A);
-            load_b!(0, b, B);
-            products!(A, B);
-            load_a!(1, a, lane, tile, A);
-            products!(A, B);
-            load_b!(1, b, B);
-            products!(A, B);
-            load_a!(0, a, lane, tile, A);
-            products!(A, B);
-            load_b!(2, b, B);
-            products!(A, B);
-            load_b!(0, b, B);
-            products!(A, B);
-        }
+        unsafe { parts!(thirds, a, lane, tile, b, A, B) }
     }
 }
 

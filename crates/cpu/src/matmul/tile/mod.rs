@@ -76,8 +76,8 @@ impl Scheme {
         match self {
             Scheme::Bf16 => Pairs::TILES,
             Scheme::Bytes => Bytes::TILES,
-            Scheme::Halves => Halves::TILES,
-            Scheme::Thirds => Thirds::TILES,
+            Scheme::Halves => Halves::<false>::TILES,
+            Scheme::Thirds => Thirds::<false>::TILES,
         }
     }
 
@@ -111,23 +111,27 @@ impl Scheme {
         }
     }
 
+    /// Runs the kernel, for rows that are the right operand's if `swapped`.
+    ///
     /// # Safety
     /// As for [`kernel::run`].
-    unsafe fn run(self, call: &Call) {
+    unsafe fn run(self, call: &Call, swapped: bool) {
         // SAFETY: the caller's contract.
         unsafe {
-            match self {
-                Scheme::Bf16 => kernel::run::<Pairs>(call),
-                Scheme::Bytes => kernel::run::<Bytes>(call),
-                Scheme::Halves => kernel::run::<Halves>(call),
-                Scheme::Thirds => kernel::run::<Thirds>(call),
+            match (self, swapped) {
+                (Scheme::Bf16, _) => kernel::run::<Pairs>(call),
+                (Scheme::Bytes, _) => kernel::run::<Bytes>(call),
+                (Scheme::Halves, false) => kernel::run::<Halves<false>>(call),
+                (Scheme::Halves, true) => kernel::run::<Halves<true>>(call),
+                (Scheme::Thirds, false) => kernel::run::<Thirds<false>>(call),
+                (Scheme::Thirds, true) => kernel::run::<Thirds<true>>(call),
             }
         }
     }
 }
 
 const _: () = assert!(Pairs::PARTS == 1 && Bytes::PARTS == 1);
-const _: () = assert!(Halves::PARTS == 2 && Thirds::PARTS == 3);
+const _: () = assert!(Halves::<true>::PARTS == 2 && Thirds::<true>::PARTS == 3);
 
 /// What the unit sums in.
 pub(crate) trait Sum: Compute {
@@ -480,7 +484,7 @@ impl<T: Sum> TileProduct<'_, T> {
                         if plan.in_place {
                             self.in_place(plan, task, &ks, (i, j), nj, own_panels, call);
                         } else if scheme.holds(extents[i], extent) {
-                            scheme.run(&call);
+                            scheme.run(&call, plan.swapped);
                         } else {
                             let (a, b) = ((plan.rows, &rows), (plan.columns, &columns));
                             T::plain(a, b, task.batch, &ks, call.c.cast(), call.add);
@@ -525,14 +529,15 @@ impl<T: Sum> TileProduct<'_, T> {
         unsafe {
             if whole > 0 || call.steps == 0 {
                 let a_strides = (stride as usize, (16 * stride) as usize, 64);
-                scheme.run(&Call { a: ptr, a_strides, steps: whole, ..call });
+                scheme.run(&Call { a: ptr, a_strides, steps: whole, ..call }, plan.swapped);
             }
             for s in whole..call.steps {
                 let ks = ks.start + s * step..(ks.start + (s + 1) * step).min(ks.end);
                 let tiles = scheme.tiles();
                 plan.rows.panel(scheme, Side::Left, tiles, task.batch, lanes.clone(), ks, own);
                 let b = call.b.wrapping_add(s * PAIR);
-                scheme.run(&Call { a: own, b, add: call.add || s > 0, steps: 1, ..call });
+                let add = call.add || s > 0;
+                scheme.run(&Call { a: own, b, add, steps: 1, ..call }, plan.swapped);
             }
         }
     }
