@@ -6,6 +6,8 @@
 //! memory than the caches hold. Figures are the best of several runs.
 
 mod measure;
+#[path = "measure/peak.rs"]
+mod peak;
 
 use lazul_cpu::pool;
 use lazul_ir::{DType, Prim, Quantization, QuantizedOp};
@@ -17,7 +19,8 @@ const COLD: usize = 256 << 20;
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let wanted = |name: &str| name.contains(&filter);
-    println!("{} threads, {:?}", pool::threads(), lazul_cpu::isa::isa());
+    let (isa, tiles) = (lazul_cpu::isa::isa(), lazul_cpu::isa::tiles());
+    println!("{} threads, {isa:?}{}", pool::threads(), if tiles { " with tiles" } else { "" });
     let row = |name: &str, seconds: f64, figure: f64, unit: &str| {
         println!("{name:<44} {:>10.3} ms {figure:>9.1} {unit}", seconds * 1e3);
     };
@@ -41,21 +44,32 @@ fn main() {
         row("read memory", t, COLD as f64 / t / 1e9, "GB/s");
     }
 
-    for dtype in [DType::F32, DType::BF16, DType::F16, DType::F64, DType::C64, DType::I32] {
-        for (m, k, n) in [(256, 256, 256), (1024, 1024, 1024), (2048, 2048, 2048)] {
-            if m == 2048 && !matches!(dtype, DType::F32 | DType::BF16) {
+    if wanted("gemm") {
+        let rate = |name: &str, rate: Option<f64>| {
+            if let Some(rate) = rate {
+                println!("{name:<59} {rate:>9.1} GFLOP/s");
+            }
+        };
+        rate("peak: f32 multiply-adds", peak::fma());
+        rate("peak: bf16 tiles with their loads", peak::tiles());
+    }
+    for dtype in
+        [DType::F32, DType::BF16, DType::F16, DType::I8, DType::F64, DType::C64, DType::I32]
+    {
+        let large = matches!(dtype, DType::F32 | DType::BF16 | DType::F16 | DType::I8);
+        for size in [256, 1024, 2048, 4096] {
+            let name = format!("gemm {dtype} {size}x{size}x{size}");
+            if (size > 1024 && !large) || !wanted(&name) {
                 continue;
             }
-            let name = format!("gemm {dtype} {m}x{k}x{n}");
-            if wanted(&name) {
-                let (a, b) = (Tensor::new(dtype, &[m, k]), Tensor::new(dtype, &[k, n]));
-                let mut c = Tensor::new(dtype, &[m, n]);
-                let t = best(|_| run(&Prim::Matmul, &[&a, &b], &mut c));
-                row(&name, t, 2.0 * (m * k * n) as f64 / t / 1e9, "GFLOP/s");
-                let b = Tensor::new(dtype, &[n, k]).transposed();
-                let t = best(|_| run(&Prim::Matmul, &[&a, &b], &mut c));
-                row(&format!("{name} b^T"), t, 2.0 * (m * k * n) as f64 / t / 1e9, "GFLOP/s");
-            }
+            let (a, b) = (Tensor::new(dtype, &[size, size]), Tensor::new(dtype, &[size, size]));
+            let mut c = Tensor::new(dtype, &[size, size]);
+            let operations = 2.0 * (size as f64).powi(3);
+            let t = best(|_| run(&Prim::Matmul, &[&a, &b], &mut c));
+            row(&name, t, operations / t / 1e9, "GFLOP/s");
+            let b = b.transposed();
+            let t = best(|_| run(&Prim::Matmul, &[&a, &b], &mut c));
+            row(&format!("{name} b^T"), t, operations / t / 1e9, "GFLOP/s");
         }
     }
 
