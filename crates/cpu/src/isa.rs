@@ -1,9 +1,11 @@
 //! Which instruction set the kernels use, decided once per process.
 //!
-//! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor lacks
-//! is never chosen. `LAZUL_ISA=amx` has the vectors of `avx512` and beside them a matrix engine: [`isa`]
-//! tells of the vectors, [`tiles`] of the engine. It must be asked for: products of few rows do not go
-//! to the engine, so with it a row's last bits depend on how many others it is computed with.
+//! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor
+//! lacks is never chosen. Above the vectors, which [`isa`] tells of, there may be a matrix engine
+//! ([`tiles`]). It multiplies bf16 numbers and bytes wherever it is found, and a row's bits are then
+//! the same however many others it is computed with. f16 and f32 go there in parts ([`parts`]) only if
+//! `LAZUL_ISA=amx` asks for it: that is quicker and more exact, but pays for products of many rows
+//! alone, so with it a row's last bits depend on the number of rows.
 
 use std::sync::OnceLock;
 
@@ -18,7 +20,18 @@ pub enum Isa {
     Avx512,
 }
 
-static LEVEL: OnceLock<(Isa, bool)> = OnceLock::new();
+/// What is in use of the tile unit (AMX, with bf16 and bytes).
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Engine {
+    /// Nothing.
+    Idle,
+    /// What it multiplies as it is.
+    Whole,
+    /// That, and numbers that are sums of several.
+    Parts,
+}
+
+static LEVEL: OnceLock<(Isa, Engine)> = OnceLock::new();
 
 /// The level of vectors in use.
 #[inline]
@@ -29,23 +42,33 @@ pub fn isa() -> Isa {
 /// Whether the tile unit (AMX, with bf16 and bytes) is in use; [`isa`] is then [`Isa::Avx512`].
 #[inline]
 pub fn tiles() -> bool {
-    LEVEL.get_or_init(choose).1
+    LEVEL.get_or_init(choose).1 >= Engine::Whole
 }
 
-fn choose() -> (Isa, bool) {
+/// Whether it multiplies f16 and f32 too, in bf16 parts.
+#[inline]
+pub fn parts() -> bool {
+    LEVEL.get_or_init(choose).1 >= Engine::Parts
+}
+
+fn choose() -> (Isa, Engine) {
     let best = detect();
+    let with = |engine| {
+        let there = best == Isa::Avx512 && detect_tiles();
+        (best, if there { engine } else { Engine::Idle })
+    };
     let level = match std::env::var("LAZUL_ISA").as_deref() {
-        Err(_) => return (best, false),
-        Ok("amx") => return (best, best == Isa::Avx512 && detect_tiles()),
+        Err(_) => return with(Engine::Whole),
+        Ok("amx") => return with(Engine::Parts),
         Ok("scalar") => Isa::Scalar,
         Ok("avx2") => Isa::Avx2,
         Ok("avx512") => Isa::Avx512,
         Ok(other) => {
             eprintln!("lazul: LAZUL_ISA={other:?} is none of scalar, avx2, avx512, amx; ignored");
-            return (best, false);
+            return with(Engine::Whole);
         }
     };
-    (best.min(level), false)
+    (best.min(level), Engine::Idle)
 }
 
 /// Whether the processor has the tile unit, the system saves its registers, and this process may use

@@ -26,7 +26,7 @@ use super::driver::{Shared, Store, with_scratch};
 use super::kernel::Compute;
 use super::pack::Side;
 use super::turn::deal;
-use crate::isa::tiles;
+use crate::isa::{parts, tiles};
 use crate::pool;
 use kernel::{Bytes, Call, Halves, PAIR, PANEL, Pairs, Step, TILE, Thirds, Tiles};
 use lazul_ir::DType;
@@ -53,7 +53,7 @@ impl Scheme {
         if !tiles() {
             return None;
         }
-        let large = m.min(n) >= 32 && k >= 32;
+        let large = parts() && m.min(n) >= 32 && k >= 32;
         match dtype {
             DType::BF16 => Some(Scheme::Bf16),
             DType::I8 | DType::U8 | DType::Bool => Some(Scheme::Bytes),
