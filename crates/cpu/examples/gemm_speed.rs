@@ -44,7 +44,7 @@ fn main() {
         row("read memory", t, COLD as f64 / t / 1e9, "GB/s");
     }
 
-    if wanted("gemm") {
+    if wanted("peak") {
         let rate = |name: &str, rate: Option<f64>| {
             if let Some(rate) = rate {
                 println!("{name:<59} {rate:>9.1} GFLOP/s");
