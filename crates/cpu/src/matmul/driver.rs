@@ -168,7 +168,9 @@ impl<T: Compute> Product<'_, T> {
             match fused {
                 Fused::Panel => {
                     let (tile_cols, kc) = (kernel.nr, 2048);
-                    let task_cols = up((GRAIN / k).clamp(1, n), tile_cols);
+                    // Long runs: what a thread asks the memory for ahead of time is then its own.
+                    let share = n.div_ceil(4 * pool::threads());
+                    let task_cols = up((GRAIN / k).max(share).clamp(1, n), tile_cols);
                     return Plan { block_rows, tile_rows, tile_cols, task_cols, kc, fused };
                 }
                 Fused::Strip => {

@@ -49,6 +49,17 @@ impl Picks {
         let left = order.iter().map(|&i| left[i]).collect();
         Ok(Picks { order, left, groups })
     }
+
+    /// Each right operand, with its products: their left operands and their numbers.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn groups(
+        &self,
+    ) -> impl Iterator<Item = (usize, impl Iterator<Item = (usize, usize)>)> {
+        self.groups.iter().map(|(matrix, range)| {
+            let range = range.clone();
+            (*matrix, range.map(|place| (self.left[place], self.order[place])))
+        })
+    }
 }
 
 /// Numbers in the order of their keys; equal keys in that of the numbers.

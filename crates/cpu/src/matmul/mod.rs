@@ -17,7 +17,7 @@ mod scratch;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
-mod tile;
+pub(crate) mod tile;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod turn;
 

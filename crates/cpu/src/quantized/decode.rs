@@ -28,10 +28,10 @@ pub(super) struct Block {
 }
 
 /// Vectors of a turned line, with room for the most words that are decoded at a time.
-const WORDS: usize = 48;
+pub(super) const WORDS: usize = 48;
 
 /// Codes decoded at a time: a whole number of chunks of 32, and of lines where that is possible.
-const fn span(bits: usize) -> usize {
+pub(super) const fn span(bits: usize) -> usize {
     match bits {
         1 => 512,
         2 | 3 | 6 => 256,
@@ -42,7 +42,7 @@ const fn span(bits: usize) -> usize {
 }
 
 /// Tables from the low bits of a word to floats.
-struct Tables {
+pub(super) struct Tables {
     /// From a code to its value; two vectors for codes of five bits. For e4m3, from sign and exponent
     /// to the value of the mantissa 0.
     values: (__m512, __m512),
@@ -55,7 +55,7 @@ struct Tables {
 impl Tables {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn new<const BITS: usize, const FLOAT: bool>() -> Tables {
+    pub(super) fn new<const BITS: usize, const FLOAT: bool>() -> Tables {
         // Thirty-two entries each: (value, unit) of an index.
         let (mut values, mut units) = ([0f32; 32], [0f32; 32]);
         for i in 0..32u32 {
@@ -98,7 +98,7 @@ impl Tables {
 /// `values` with a NaN wherever the low byte of `codes` is one in e4m3.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn with_nans(values: __m512, codes: __m512i) -> __m512 {
+pub(super) fn with_nans(values: __m512, codes: __m512i) -> __m512 {
     let mask = _mm512_set1_epi32(0x7f);
     let nan = _mm512_cmpeq_epi32_mask(_mm512_and_si512(codes, mask), mask);
     _mm512_mask_mov_ps(values, nan, _mm512_set1_ps(f32::NAN))
@@ -111,7 +111,7 @@ fn with_nans(values: __m512, codes: __m512i) -> __m512 {
 /// `BITS` vectors must be readable.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn code<const BITS: usize>(words: *const __m512i, i: usize) -> __m512i {
+pub(super) unsafe fn code<const BITS: usize>(words: *const __m512i, i: usize) -> __m512i {
     let (word, shift) = (i * BITS / 32, i * BITS % 32);
     // SAFETY: the caller vouches for the words.
     let mut v = unsafe { _mm512_load_si512(words.add(word)) };
@@ -130,7 +130,10 @@ unsafe fn code<const BITS: usize>(words: *const __m512i, i: usize) -> __m512i {
 /// The values of the codes in the low bits; NaNs of e4m3 come out as ±480.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn value<const BITS: usize, const FLOAT: bool>(codes: __m512i, tables: &Tables) -> __m512 {
+pub(super) fn value<const BITS: usize, const FLOAT: bool>(
+    codes: __m512i,
+    tables: &Tables,
+) -> __m512 {
     match (BITS, FLOAT) {
         (8, true) => tables.e4m3(codes),
         (1..=4, _) => _mm512_permutexvar_ps(codes, tables.values.0),
@@ -201,7 +204,7 @@ pub(super) unsafe fn scales(
 /// The codes must be readable, and `words` must have room for [`WORDS`] vectors.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn turn_words<const BITS: usize>(
+pub(super) unsafe fn turn_words<const BITS: usize>(
     src: *const u8,
     stride: isize,
     rows: usize,

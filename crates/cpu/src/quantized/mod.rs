@@ -4,15 +4,21 @@
 //! `bits` words, so streams are read in chunks of 32 codes ([`codes`]). [`matmul`] is the product of
 //! [`crate::matmul`] with a right operand that is dequantized while it is packed ([`pack`]): a weight
 //! is `scale * code + bias` in f32 whatever the dtypes, or `scale * code` for codes that are small
-//! floats ([`floats`]).
+//! floats ([`floats`]). Where there is a matrix engine, it multiplies the codes themselves ([`tiles`]).
 
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod decode;
 mod floats;
+#[cfg(target_arch = "x86_64")]
+mod halves;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod rows;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use crate::matmul::driver::{Pack, Product, Shared};
 use crate::matmul::grouped::{self, Picks};
@@ -292,6 +298,14 @@ pub(crate) fn matmul(q: Quantization, transpose: bool, job: &Job<'_>) {
     let weights = parts.weights(q, transpose, &rows.batch, 1);
     let batch = rows.batch.shape.iter().product();
     let c = Output { ptr: out.ptr, dtype: out.dtype, m: rows.count, n, transposed: false };
+    #[cfg(target_arch = "x86_64")]
+    if k > 0 && tiles::apply(&weights) {
+        for i in 0..batch {
+            let pair = std::iter::once((i, i));
+            tiles::products((rows.count, n, k), &left, (&weights, i), &c, pair);
+        }
+        return;
+    }
     let b: &dyn Pack<f32> = &weights;
     Product { batch, m: rows.count, n, k, a: &left, b, c: &c }.run();
 }
@@ -314,6 +328,13 @@ pub(crate) fn gather(q: Quantization, transpose: bool, job: &Job<'_>) -> Result<
     let left = grouped::matrices(x);
     let n = out.shape[out.shape.len() - 1];
     let c = Output { ptr: out.ptr, dtype: out.dtype, m, n, transposed: false };
+    #[cfg(target_arch = "x86_64")]
+    if k > 0 && tiles::apply(&weights) {
+        for (matrix, pairs) in picks.groups() {
+            tiles::products((m, n, k), &left, (&weights, matrix), &c, pairs);
+        }
+        return Ok(());
+    }
     grouped::products::<f32>((m, n, k), &left, &weights, &picks, &c);
     Ok(())
 }

@@ -28,8 +28,29 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Matrix `batch` alone, from stored row `first` on.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn rows_from(&self, batch: usize, first: usize) -> Weights {
+        let one = |d: &Dense, first: usize| Dense {
+            ptr: d.at(batch, first, 0),
+            dtype: d.dtype,
+            batch_shape: Default::default(),
+            batch_strides: Default::default(),
+            lane: d.lane,
+            k: d.k,
+        };
+        Weights {
+            q: self.q,
+            transpose: self.transpose,
+            codes: one(&self.codes, first),
+            scales: one(&self.scales, first),
+            biases: self.biases.as_ref().map(|b| one(b, first)),
+            global: self.global.as_ref().map(|g| one(g, 0)),
+        }
+    }
+
     /// What scales of a matrix are multiplied by.
-    fn factor(&self, batch: usize) -> f32 {
+    pub(super) fn factor(&self, batch: usize) -> f32 {
         // SAFETY: there is one element for each matrix.
         let global = |g: &Dense| unsafe { convert::load_f32_one(g.at(batch, 0, 0), g.dtype) };
         self.global.as_ref().map_or(1.0, |g| global(g) / NVFP4_RANGE)

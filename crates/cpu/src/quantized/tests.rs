@@ -140,7 +140,15 @@ fn check(want: &[(f64, f64)], got: &Tensor, what: &str) {
 fn products_of_every_packing() {
     let mut rng = Rng(1);
     for q in all() {
-        for (m, k, n) in [(1, 256, 37), (3, 128, 70), (9, 384, 17), (40, 128, 40)] {
+        for (m, k, n) in [
+            (1, 256, 37),
+            (3, 128, 70),
+            (2, 640, 33),
+            (1, 640, 70),
+            (9, 384, 17),
+            (40, 128, 40),
+            (21, 640, 150),
+        ] {
             let x = rng.tensor(DType::F32, &[m, k], -1.0, 1.0);
             let w = quantize(q, &rng.tensor(DType::F32, &[n, k], -1.0, 1.0));
             let got = product(q, true, &x, &w);
@@ -348,14 +356,17 @@ fn bits_depend_on_row_and_column_only() {
         for (m, n, k) in [(30, 150, 640), (17, 70, 128)] {
             let w = quantize(q, &rng.tensor(DType::BF16, &[n, k], -1.0, 1.0));
             let x = rng.tensor(DType::F32, &[m, k], -1.0, 1.0);
-            let whole = product(q, true, &x, &w).bits();
+            let whole = product(q, true, &x, &w);
+            check(&reference(q, true, &x, &w), &whole, &format!("{q:?} whole"));
+            let whole = whole.bits();
             assert_eq!(whole, inline(|| product(q, true, &x, &w)).bits());
             for rows in [1, 2, 3, 4, 5, 8, 13] {
                 let mut part = x.clone();
                 part.offset = (m - rows) * k;
                 part.shape[0] = rows;
-                let got = product(q, true, &part, &w).bits();
-                assert_eq!(got, whole[(m - rows) * n..], "{q:?} {rows} rows");
+                let got = product(q, true, &part, &w);
+                check(&reference(q, true, &part, &w), &got, &format!("{q:?} {rows} rows"));
+                assert!(got.bits() == whole[(m - rows) * n..], "{q:?} {rows} rows");
             }
         }
     }

@@ -23,21 +23,27 @@ pub(crate) const PANEL: usize = 32;
 /// Bytes of one part of one step of a panel of `b`.
 pub(crate) const PAIR: usize = 2 * TILE;
 
-/// The layout of the eight tile registers: palette 1, all of 16 rows of 64 bytes.
+/// A layout of the eight tile registers.
 #[repr(C, align(64))]
-struct Config([u8; 64]);
+pub(crate) struct Config([u8; 64]);
 
-static CONFIG: Config = {
-    let mut config = [0; 64];
-    config[0] = 1;
-    let mut tile = 0;
-    while tile < 8 {
-        config[16 + 2 * tile] = 64;
-        config[48 + tile] = 16;
-        tile += 1;
+impl Config {
+    /// Palette 1; register `i` has `shapes[i]`: rows, and bytes of a row.
+    pub(crate) const fn new(shapes: [(u8, u8); 8]) -> Config {
+        let mut config = [0; 64];
+        config[0] = 1;
+        let mut tile = 0;
+        while tile < 8 {
+            config[16 + 2 * tile] = shapes[tile].1;
+            config[48 + tile] = shapes[tile].0;
+            tile += 1;
+        }
+        Config(config)
     }
-    Config(config)
-};
+}
+
+/// All of 16 rows of 64 bytes.
+static WHOLE: Config = Config::new([(16, 64); 8]);
 
 /// The tile registers of this thread, in use.
 ///
@@ -46,14 +52,23 @@ static CONFIG: Config = {
 pub(crate) struct Tiles(PhantomData<*const ()>);
 
 impl Tiles {
-    /// Configures the registers.
+    /// Configures the registers as whole ones.
     ///
     /// # Safety
     /// The process must have the unit ([`crate::isa::tiles`]), and this thread no other guard.
     pub(crate) unsafe fn new() -> Tiles {
+        // SAFETY: the caller's contract.
+        unsafe { Tiles::shaped(&WHOLE) }
+    }
+
+    /// Configures the registers.
+    ///
+    /// # Safety
+    /// As for [`Tiles::new`]; shapes must be of at most 16 rows of 64 bytes.
+    pub(crate) unsafe fn shaped(config: &Config) -> Tiles {
         // SAFETY: the configuration is valid. The block may read memory, so it is in order with
         // whatever wrote the configuration.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack)) };
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const *config, options(nostack)) };
         Tiles(PhantomData)
     }
 }
@@ -116,6 +131,8 @@ macro_rules! multiply {
         asm!(concat!($op, $c, ", ", $a, ", ", $b), options(nostack, nomem, preserves_flags))
     };
 }
+
+pub(super) use {load, multiply, store};
 
 /// Calls `$do!(tile, row, column)` for the tiles of `c`: that of tiles `i` of `a` and `j` of `b` is
 /// tmm`2i + j`.

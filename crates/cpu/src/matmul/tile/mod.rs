@@ -19,6 +19,7 @@
 //! multiply-add kernel takes over for that block of 32 rows, 32 columns and one block of `k`: the
 //! choice hangs on the data and on fixed bounds, never on threads.
 
+pub(crate) mod groups;
 mod kernel;
 pub(crate) mod pack;
 
