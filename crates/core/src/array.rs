@@ -20,19 +20,16 @@ pub(crate) fn checked_shape(op: &'static str, shape: impl IntoInts) -> Result<Sh
     Ok(dims)
 }
 
-/// The most elements that an array can have: their bytes can be counted in every dtype.
-const MOST_ELEMENTS: usize = isize::MAX as usize / 8;
-
 /// Checks that the result of operation `op` can have `shape`.
 pub(crate) fn check_shape(op: &'static str, shape: &Shape) -> Result<()> {
     if shape.len() > 32 {
         let message = format!("{} dimensions; 32 is the most", shape.len());
         return Err(Error::new(ErrorKind::Shape, op, message));
     }
-    match shape.checked_size() {
-        Some(size) if size <= MOST_ELEMENTS => Ok(()),
-        _ => Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements"))),
+    if shape.is_countable() {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements")))
 }
 
 /// The bytes of a slice of elements.
@@ -54,6 +51,17 @@ impl Array {
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: impl IntoInts) -> Array {
         from_raw("array", bytes_of(data), data.len(), shape, T::DTYPE, call_site())
+    }
+
+    /// Whether this is the same array as `other`, not one that is equal to it.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = ones([2], DType::F32);
+    /// assert!(x.ptr_eq(&x.clone()) && !x.ptr_eq(&ones([2], DType::F32)));
+    /// ```
+    pub fn ptr_eq(&self, other: &Array) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// An array of `shape` from little-endian bytes in row-major order, of any alignment, copied.

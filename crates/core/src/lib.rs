@@ -29,6 +29,7 @@ pub mod operand;
 mod operators;
 pub mod ops;
 pub mod print;
+pub mod program;
 pub mod random;
 mod rules;
 mod scope;

@@ -172,6 +172,17 @@ impl Node {
     }
 }
 
+/// That a primitive may rely on what it is given: see [`lazul_ir::check()`].
+#[cfg(debug_assertions)]
+fn assert_fits(op: &Op, inputs: &[Array], outputs: &[(Shape, DType)]) {
+    if let Op::Prim(prim) = op {
+        let inputs: Vec<_> = inputs.iter().map(|a| (a.0.shape.clone(), a.0.dtype)).collect();
+        if let Err(error) = lazul_ir::check(prim, &inputs, outputs) {
+            panic!("a node that does not fit: {error}; {prim:?} gives {outputs:?}");
+        }
+    }
+}
+
 impl Array {
     pub(crate) fn from_state(
         shape: Shape,
@@ -201,6 +212,8 @@ impl Array {
         dtype: DType,
         site: &'static Location<'static>,
     ) -> Array {
+        #[cfg(debug_assertions)]
+        assert_fits(&op, &inputs, &[(shape.clone(), dtype)]);
         let trace = inherited(&inputs);
         Array::from_state(shape, dtype, State::Lazy { op, inputs }, site, trace)
     }
@@ -253,6 +266,8 @@ impl Array {
         outputs: &[(Shape, DType)],
         site: &'static Location<'static>,
     ) -> Array {
+        #[cfg(debug_assertions)]
+        assert_fits(&op, &inputs, outputs);
         let (first, rest) = (&outputs[0], &outputs[1..]);
         let trace = inherited(&inputs);
         Array(Arc::new(Node {

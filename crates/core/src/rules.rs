@@ -91,7 +91,7 @@ pub(crate) fn vjp(
     // Of primitives with one output; others look at all cotangents.
     let c = &or_zeros(&cotangents[0], &call.outputs[0]);
     Ok(match prim {
-        Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
+        Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
         Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
         // Places do not change as values do.
         Prim::SearchSorted { .. } => none(2),
@@ -131,7 +131,7 @@ pub(crate) fn vjp(
 /// Tangents of a primitive's outputs from those of its inputs.
 pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> Result<Slots> {
     Ok(match prim {
-        Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(1),
+        Prim::Arange { .. } | Prim::RandomBits => none(1),
         Prim::ArgReduce { .. } | Prim::ArgSort { .. } | Prim::SearchSorted { .. } => none(1),
         Prim::Unary(op) => elementwise::rules::unary_jvp(*op, call, tangents),
         Prim::Binary(op) => elementwise::rules::binary_jvp(*op, call, tangents),
@@ -175,7 +175,7 @@ pub(crate) fn vmap(
     let all = || all_batched(inputs, batched, size);
     Ok(match prim {
         // No operand, so never over a batch.
-        Prim::Fill(_) | Prim::Arange { .. } => Outputs::new(),
+        Prim::Arange { .. } => Outputs::new(),
         Prim::Unary(_)
         | Prim::Binary(_)
         | Prim::Select

@@ -2,11 +2,11 @@
 //!
 //! A transform marks the arrays that it hands to a user's function, and whatever is built on a marked
 //! array inherits the mark: the innermost (highest) one of its inputs, or one that stands for several
-//! where neither transform runs within the other. A marked node keeps its
-//! operation and inputs when it is evaluated, so that the transform can walk over it afterwards. When
-//! the transform ends its mark is dead; new nodes then inherit the nearest enclosing transform that
-//! still runs, or none. Nothing here is a global switch: arrays of other threads, and arrays that do
-//! not depend on a transform's arguments, are not touched by it.
+//! where neither transform runs within the other. A marked node keeps its operation and inputs when it
+//! is evaluated, so that the transform can walk over it afterwards. When the transform ends its mark is
+//! dead; new nodes then inherit the nearest enclosing transform that still runs, or none. Nothing here is
+//! a global switch: arrays of other threads, and arrays that do not depend on a transform's arguments, are
+//! not touched by it.
 
 use crate::node::Array;
 use std::cell::RefCell;

@@ -2,10 +2,11 @@
 //!
 //! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor
 //! lacks is never chosen. Above the vectors, which [`isa`] tells of, there may be a matrix engine
-//! ([`tiles`]). It multiplies bf16 numbers and bytes wherever it is found, and a row's bits are then
-//! the same however many others it is computed with. f16 and f32 go there in parts ([`parts`]) only if
-//! `LAZUL_ISA=amx` asks for it: that is quicker and more exact, but pays for products of many rows
-//! alone, so with it a row's last bits depend on the number of rows.
+//! ([`tiles`]). It multiplies bf16 numbers, bytes, and anything with quantized matrices wherever it is
+//! found, and a row's bits are then the same however many others it is computed with. Dense products of
+//! f16 and f32 go there in parts ([`parts`]) only if `LAZUL_ISA=amx` asks for it: that is quicker and
+//! more exact, but pays for products of many rows alone, so with it a row's last bits depend on the number
+//! of rows.
 
 use std::sync::OnceLock;
 

@@ -66,7 +66,6 @@ impl Backend for CpuBackend {
             Work::Prim(prim) => prim,
         };
         match prim {
-            Prim::Fill(value) => arange::fill(*value, job),
             Prim::Arange { start, step } => arange::arange(*start, *step, job),
             Prim::Unary(op) => elementwise::unary(*op, job),
             Prim::Binary(op) => elementwise::binary(*op, job),

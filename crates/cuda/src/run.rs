@@ -36,7 +36,6 @@ impl Stream {
             Work::Prim(prim) => prim,
         };
         match prim {
-            Prim::Fill(value) => arange::fill(exec, *value, job),
             Prim::Arange { start, step } => arange::arange(exec, *start, *step, job),
             Prim::Unary(op) => elementwise::single(exec, StepOp::Unary(*op), job),
             Prim::Binary(op) => elementwise::single(exec, StepOp::Binary(*op), job),

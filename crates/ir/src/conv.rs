@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 /// before and `padding.1` after it; a negative padding takes elements away instead. Window `o`
 /// begins at position `o * stride` of that, and its tap `t` lies `t * kernel_dilation` further on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConvAxis {
     /// Distance between windows, at least 1.
     pub stride: usize,
@@ -67,6 +68,7 @@ impl ConvAxis {
 
 /// A convolution with channels last.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct ConvOp {
     /// The spatial axes, outermost first; at least one.
     pub axes: SmallVec<[ConvAxis; 2]>,

@@ -12,6 +12,7 @@
 
 pub mod backend;
 pub mod buffer;
+pub mod check;
 pub mod conv;
 pub mod dtype;
 pub mod elementwise;
@@ -27,6 +28,7 @@ pub mod tape;
 
 pub use backend::{Backend, MemoryStats};
 pub use buffer::{BlockSource, Buffer};
+pub use check::{Spec, check};
 pub use conv::{ConvAxis, ConvOp};
 pub use dtype::{DType, Element, Kind};
 pub use elementwise::{BinaryOp, Expr, Slope, UnaryOp};

@@ -2,6 +2,7 @@
 
 /// Which singular vectors are computed, of a matrix `(m, n)` with `k = min(m, n)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Vectors {
     /// None.
     No,
@@ -20,6 +21,7 @@ pub enum Vectors {
 /// an error. `ᴴ` is the conjugate transpose; of a Hermitian matrix the diagonal's imaginary parts do not
 /// count.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum LinalgOp {
     /// `a (…, m, n)` → `lu (…, m, n)`, `pivots u32 (…, k)`, `order u32 (…, m)`: rows `order` of `a` are
     /// `L·U`, where `U` is the upper triangle of `lu`, and `L` has ones on its diagonal and the rest of

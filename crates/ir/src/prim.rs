@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 /// An `f32` attribute that compares and hashes by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct F32Bits(u32);
 
 impl F32Bits {
@@ -30,6 +31,7 @@ impl std::fmt::Debug for F32Bits {
 
 /// An `f64` attribute that compares and hashes by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct F64Bits(u64);
 
 impl F64Bits {
@@ -55,6 +57,7 @@ pub type Axes = SmallVec<[u8; 8]>;
 /// Layout changes; the output's shape is the target shape. Evaluators compute these without moving
 /// an element, except a reshape whose strides do not allow it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ViewOp {
     /// Same elements in row-major order under the output's shape.
     Reshape,
@@ -83,6 +86,7 @@ pub enum ViewOp {
 
 /// Reductions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ReduceOp {
     /// Sum; the empty sum is 0.
     Sum,
@@ -114,6 +118,7 @@ impl ReduceOp {
 
 /// Reductions to a position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ArgReduceOp {
     /// Index of the smallest; the first NaN if there is one, else the first smallest.
     ArgMin,
@@ -123,6 +128,7 @@ pub enum ArgReduceOp {
 
 /// Running reductions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ScanOp {
     /// Running sum.
     Sum,
@@ -151,6 +157,7 @@ impl ScanOp {
 
 /// How an update meets what is already there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ScatterOp {
     /// Replaces it; of several updates to one place the last in row-major order stays.
     Assign,
@@ -170,6 +177,7 @@ pub enum ScatterOp {
 /// negative ones count from the end. One out of bounds is an error. Floats accumulate as in
 /// [`Prim::Matmul`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum GroupedOp {
     /// `a (…, m, k), b (…, k, n)` of one dtype, `lhs (I), rhs (I)` → `(I…, m, n)`: product `i` is
     /// `a[lhs[i]] · b[rhs[i]]`.
@@ -196,6 +204,7 @@ impl GroupedOp {
 
 /// Operations with a composition fallback that exist because a kernel of their own pays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FastOp {
     /// `x` → softmax over the last axis, accumulated in f32 (f64 for f64). A row of only -inf
     /// gives NaN, as the definition does.
@@ -275,6 +284,7 @@ impl FastOp {
 
 /// Discrete Fourier transforms of `n` points along one axis, `X[k] = Σ x[j] exp(∓2πi·jk/n)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FftKind {
     /// complex64 → complex64, negative exponent.
     Forward,
@@ -303,9 +313,8 @@ impl FftKind {
 
 /// Everything a backend computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Prim {
-    /// No operand: one value over the output's shape (which evaluators usually never materialise).
-    Fill(Scalar),
     /// No operand: `start + i * step` along the output's one axis, computed in f64 for float dtypes
     /// and wrapping i64 for integers (`start` and `step` are f64 or i64 scalars accordingly).
     Arange {
@@ -466,7 +475,6 @@ impl Prim {
     /// The public function's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Prim::Fill(_) => "full",
             Prim::Arange { .. } => "arange",
             Prim::Unary(op) => op.name(),
             Prim::Binary(op) => op.name(),

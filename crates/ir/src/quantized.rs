@@ -18,6 +18,7 @@ use crate::{DType, ErrorKind, OpError};
 
 /// How a matrix is quantized.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Quantization {
     /// Integer codes with a scale and a bias for each group.
     Affine {
@@ -151,6 +152,7 @@ impl std::fmt::Display for Quantization {
 /// (…, k/group)`, then `biases` (as scales) in the affine mode, and for nvfp4 possibly `global f32
 /// (…, 1, 1)`, one number a matrix. Float operands are f16, bf16 or f32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QuantizedOp {
     /// `w (…, k) [, global (…, 1, 1)]` → outputs `codes`, `scales` and in the affine mode `biases`.
     /// All arithmetic in f32.

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 /// The dimensions of an array, outermost first; up to four are stored inline.
 #[derive(PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shape(SmallVec<[usize; 4]>);
 
 /// Distances between neighbours along each axis, in elements; negative and zero are allowed.
@@ -22,6 +23,13 @@ impl Shape {
     /// The shape of a scalar: no dimensions, one element.
     pub fn scalar() -> Shape {
         Shape::default()
+    }
+
+    /// Whether an array can have this shape: at most 32 axes, and elements whose bytes can be counted in
+    /// every dtype.
+    pub fn is_countable(&self) -> bool {
+        const MOST: usize = isize::MAX as usize / 8;
+        self.len() <= 32 && self.checked_size().is_some_and(|n| n <= MOST)
     }
 
     /// A shape from its dimensions.

@@ -78,6 +78,8 @@ mod pages {
     mod compile {}
     #[doc = include_str!("../../../docs/src/errors.md")]
     mod errors {}
+    #[doc = include_str!("../../../docs/src/exported-functions.md")]
+    mod exported_functions {}
     #[doc = include_str!("../../../docs/src/numerics.md")]
     mod numerics {}
     #[doc = include_str!("../../../docs/src/adding-a-model.md")]

@@ -10,14 +10,14 @@ use crate::ops::error;
 use crate::rules::{Call, Outputs, Slots, none, or_zeros};
 use crate::scope::call_site;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
-use crate::tree::{IntoResult, Tree};
+use crate::tree::{IntoResult, Tree, structure_of};
 use lazul_ir::DType;
 use std::sync::Arc;
 
 /// The node: inputs are the condition, arguments, captures of the first function, of the second.
 pub(crate) struct Branch {
-    then: Arc<Graph>,
-    other: Arc<Graph>,
+    pub(crate) then: Arc<Graph>,
+    pub(crate) other: Arc<Graph>,
 }
 
 /// What `then` gives for `argument` where `condition`, one bool, is true, and what `other` gives where it
@@ -33,8 +33,8 @@ pub(crate) struct Branch {
 /// ```
 ///
 /// # Errors
-/// Those of the functions; if the condition is not one bool; if the functions give different numbers of
-/// arrays, shapes or dtypes.
+/// Those of the functions; if the condition is not one bool; if the functions give trees of different
+/// structure, numbers of arrays, shapes or dtypes.
 #[track_caller]
 pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
     condition: &Array,
@@ -43,7 +43,7 @@ pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
     argument: &T,
 ) -> Result<O> {
     let arguments: Vec<Array> = argument.leaves().into_iter().cloned().collect();
-    let mut template = None;
+    let (mut template, mut second) = (None, None);
     let made = branched(
         condition,
         |xs| {
@@ -54,11 +54,16 @@ pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
         },
         |xs| {
             let value = other(&argument.with_leaves(xs.iter().cloned())).into_result()?;
+            second = Some(structure_of(&value));
             Ok(value.leaves().into_iter().cloned().collect())
         },
         &arguments,
     )?;
-    Ok(template.map(|t| t.with_leaves(made)).unwrap_or_else(|| unreachable!("it was traced")))
+    if template.as_ref().map(structure_of) != second {
+        let why = "the two functions give trees of different structure";
+        return Err(Error::new(ErrorKind::Value, "cond", why).at(call_site()));
+    }
+    Ok(template.map(|t: O| t.with_leaves(made)).unwrap_or_else(|| unreachable!("it was traced")))
 }
 
 #[track_caller]

@@ -38,7 +38,7 @@ fn watched(a: &Array) -> bool {
 }
 
 /// A function that runs as one step: `f` is called once for each structure, shapes and dtypes of its
-/// argument, and what it builds is kept: equal steps computed once, what is not needed dropped,
+/// argument, and what it builds is kept: equal steps of one result computed once, what is not needed dropped,
 /// element-wise work fused, memory planned. Calls after that neither call `f` nor build its graph.
 ///
 /// Arrays that `f` captures, and random numbers that it draws without a key, are constants of the compiled

@@ -6,6 +6,7 @@
 
 use super::Control;
 use super::graph::{Graph, Spec, spec};
+use crate::array::check_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{backend, run::launch};
 use crate::node::{Array, Data, Inputs, Op};
@@ -14,7 +15,7 @@ use crate::rules::{Call, Outputs, Slots, all_batched, batch_shape, none, or_zero
 use crate::scope::call_site;
 use crate::trace::inherited;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
-use crate::tree::{IntoResult, Tree};
+use crate::tree::{IntoResult, Tree, structure_of};
 use lazul_ir::{Buffer, Operand, Prim, Shape, Strides, Target};
 use std::sync::Arc;
 
@@ -30,12 +31,12 @@ pub struct Loop {
 /// The node: inputs are first carries, what is looped over, captures; results are last carries, stacked
 /// results, and the history if it is kept.
 pub(crate) struct Scan {
-    body: Arc<Graph>,
-    carries: usize,
-    xs: usize,
-    length: usize,
-    reverse: bool,
-    history: bool,
+    pub(crate) body: Arc<Graph>,
+    pub(crate) carries: usize,
+    pub(crate) xs: usize,
+    pub(crate) length: usize,
+    pub(crate) reverse: bool,
+    pub(crate) history: bool,
 }
 
 /// Calls `f(carry, x)` for each slice `x` of `xs` along the first axis of its leaves, passing the carry
@@ -55,7 +56,7 @@ pub(crate) struct Scan {
 ///
 /// # Errors
 /// Those of `f`; if leaves of `xs` have no first axis of one length; if the carry changes its shapes,
-/// dtypes or number.
+/// dtypes, number or structure.
 #[track_caller]
 pub fn scan<C: Tree, X: Tree, Y: Tree, R: IntoResult<(C, Y)>>(
     f: impl Fn(&C, &X) -> R,
@@ -92,6 +93,10 @@ pub fn scan_with<C: Tree, X: Tree, Y: Tree, R: IntoResult<(C, Y)>>(
         let carry = init.with_leaves(carry.iter().cloned());
         let x = xs.with_leaves(x.iter().cloned());
         let (carry, y) = f(&carry, &x).into_result()?;
+        if structure_of(&carry) != structure_of(init) {
+            let why = "a step changes the structure of what it carries";
+            return Err(Error::new(ErrorKind::Value, "scan", why));
+        }
         let made = [&carry.leaves()[..], &y.leaves()[..]]
             .map(|l| l.iter().map(|a| (*a).clone()).collect());
         template = Some((carry, y));
@@ -142,6 +147,7 @@ fn looped(
     if history {
         outputs.extend(init.iter().map(|c| stacked(spec(c))));
     }
+    outputs.iter().try_for_each(|o| check_shape("scan", &o.0)).map_err(|e| e.at(site))?;
     let (carries, reverse) = (init.len(), how.reverse);
     let scan = Scan { body: graph, carries, xs: xs.len(), length, reverse, history };
     let op = Op::Control(Arc::new(Control::Scan(scan)));
@@ -188,7 +194,8 @@ struct Stack {
 
 impl Stack {
     fn new(spec: Spec, length: usize) -> Result<Stack> {
-        let bytes = spec.0.size() * length * spec.1.size();
+        // The node's shapes were checked, and so their bytes can be counted.
+        let bytes = batch_shape(&spec.0, length).size() * spec.1.size();
         Ok(Stack { buffer: backend().alloc(bytes)?, spec })
     }
 

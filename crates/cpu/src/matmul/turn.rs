@@ -47,7 +47,7 @@ pub(crate) unsafe fn deal(mut r: [__m512i; 16], dst: *mut __m512i, step: usize) 
     }
 }
 
-/// Reads `bytes <= 64` bytes at `src` from each of `rows <= 16` rows at distance `stride` bytes, and
+/// Reads `bytes <= 64` bytes at `src` from each of `rows` rows, 16 at most, at distance `stride` bytes, and
 /// writes the transpose: vector `w` at `dst + w * step` holds word `w` of each row. Rows and bytes
 /// that are not there read as zero. Always writes 16 vectors.
 ///
@@ -63,6 +63,7 @@ pub(crate) unsafe fn turn(
     dst: *mut __m512i,
     step: usize,
 ) {
+    let rows = rows.min(16);
     // SAFETY: the caller vouches for both sides; masked loads touch no masked byte.
     unsafe {
         let mut r = [_mm512_setzero_si512(); 16];
@@ -73,7 +74,7 @@ pub(crate) unsafe fn turn(
             }
         } else {
             let mask = if bytes >= 64 { u64::MAX } else { (1 << bytes) - 1 };
-            for i in 0..rows.min(16) {
+            for i in 0..rows {
                 let p = src.wrapping_offset(i as isize * stride);
                 r[i] = _mm512_maskz_loadu_epi8(mask, p.cast());
             }

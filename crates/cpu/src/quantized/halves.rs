@@ -58,7 +58,7 @@ impl Tables {
     }
 }
 
-/// The values of 32 codes, of which the first `count` bytes at `src` are read.
+/// The values of 32 codes, of which the bytes at `src` that `bytes` has a bit for are read.
 ///
 /// # Safety
 /// The bytes must be readable.

@@ -1,4 +1,4 @@
-//! Products of one to three rows by vectors, in the tile unit's order of summation (AVX-512).
+//! Products of up to three rows of bf16 (or one of f16 or f32) by vectors, in the tile unit's order of summation (AVX-512).
 //!
 //! For so few rows the unit costs more than it saves: its tiles must be written and read again. Vectors
 //! lie across 32 stored rows as in [`super::decode`], and every sum is the one that the unit makes: of
@@ -38,7 +38,7 @@ pub(super) struct Call {
     pub(super) totals: *const f32,
     /// For each vector of stored rows its scales: 16 a group.
     pub(super) scales: [*const f32; V],
-    /// As `scales`; null where there are none.
+    /// As `scales`; not read for small floats, which have none.
     pub(super) biases: [*const f32; V],
     /// For each row of `x` 32 sums.
     pub(super) out: *mut f32,

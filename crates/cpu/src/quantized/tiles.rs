@@ -8,13 +8,13 @@
 //!
 //! Rows of `x` are packed once, at most [`CHUNK`] of them at a time. With up to 16 rows a task takes one
 //! or two panels of codes after another and keeps nothing; with more it takes [`WIDE`] panels, a block of
-//! `k` at a time, and keeps their sums in its cache. One to three rows are multiplied by vectors
-//! ([`rows`]), to the same bits.
+//! `k` at a time, and keeps their sums in its cache. Up to three parts of rows are multiplied by
+//! vectors ([`rows`]), to the same bits but for the sign of a NaN.
 //!
 //! Where a row of `x` holds numbers that are too large, too small or not finite, or a panel's scales
 //! are not finite, that row or that panel is left to the multiply-add kernels of
 //! [`crate::matmul::driver`]. The choice hangs on that row or panel alone, so an element's bits depend
-//! on nothing but its row and column.
+//! on nothing but its row, its column, and whether its panel's scales are finite.
 
 use super::halves::{self, Part};
 use super::pack::Weights;
@@ -248,7 +248,7 @@ impl TileProduct<'_> {
                                 *v = convert::load_f32_one(x, dtype);
                             }
                         }
-                        if !usable(row) {
+                        if !usable(row, plan.parts) {
                             strange[i].store(true, Relaxed);
                             row.fill(0.0);
                         }
@@ -342,7 +342,10 @@ impl TileProduct<'_> {
 
 /// Whether the unit can take a row: numbers are finite, sums of their products with codes are, and
 /// neither they nor their parts, products and sums are subnormal, which the unit reads as zero.
-fn usable(row: &[f32]) -> bool {
+/// All sums are whole multiples of the last bit of a number times that of a code, 2^-9 at the least.
+fn usable(row: &[f32], parts: usize) -> bool {
+    // The exponents from which on that multiple is no subnormal number, with room.
+    let smallest = if parts == 1 { 127 - 100 } else { 127 - 90 };
     let (mut least, mut most) = (u32::MAX, 0);
     for x in row {
         let size = x.to_bits() & 0x7fff_ffff;
@@ -350,7 +353,7 @@ fn usable(row: &[f32]) -> bool {
         // Zero is no small number.
         least = least.min(size.wrapping_sub(1));
     }
-    most < (127 + 112) << 23 && least >= (127 - 80) << 23
+    most < (127 + 112) << 23 && least >= smallest << 23
 }
 
 /// The sum of a group of 16 or more.

@@ -302,18 +302,6 @@ impl Cases {
 
     fn creation(&mut self) {
         for dtype in DType::ALL {
-            for shape in [&[][..], &[0], &[3, 5], &[1003]] {
-                for value in [0.0, 1.0, 3.0] {
-                    let value = Scalar::from_f64(value, dtype);
-                    self.add(
-                        format!("{dtype} {shape:?}"),
-                        Prim::Fill(value),
-                        vec![],
-                        (dtype, shape),
-                        ulps(0.0, dtype),
-                    );
-                }
-            }
             let (start, step) = match dtype.is_inexact() {
                 true => (Scalar::new(-1.5f64), Scalar::new(0.1f64)),
                 false => (Scalar::new(-3i64), Scalar::new(7i64)),

@@ -208,6 +208,14 @@ impl Case {
         }
     }
 
+    /// The case with another function, which should do the same.
+    pub(crate) fn with(
+        &self,
+        function: impl Fn(&[Array]) -> Result<Vec<Array>> + Send + Sync + 'static,
+    ) -> Case {
+        Case { function: Arc::new(function), ..self.clone() }
+    }
+
     pub(crate) fn exact(self) -> Case {
         Case { exact: true, ..self }
     }

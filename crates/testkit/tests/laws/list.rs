@@ -42,7 +42,7 @@ macro_rules! every {
 every! {
     /// Primitives.
     PRIMS of Prim as PrimKind:
-    Fill Arange Unary Binary Select Cast View Copy Reduce ArgReduce Scan Sort ArgSort Matmul Gather
+    Arange Unary Binary Select Cast View Copy Reduce ArgReduce Scan Sort ArgSort Matmul Gather
     GatherAxis Scatter ScatterAxis SliceUpdate DynamicSlice DynamicSliceUpdate Concatenate RandomBits
     Quantized Fast SearchSorted Conv Fft Linalg Grouped
 }
@@ -114,7 +114,6 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn of_prim(prim: PrimKind) -> Vec<Case> {
     match prim {
-        PrimKind::Fill => shape::fill(),
         PrimKind::Arange => shape::arange(),
         PrimKind::Unary => UnaryOp::ALL.iter().flat_map(|&op| elementwise::unary(op)).collect(),
         PrimKind::Binary => BinaryOp::ALL.iter().flat_map(|&op| elementwise::binary(op)).collect(),

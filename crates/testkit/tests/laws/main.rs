@@ -83,6 +83,11 @@ fn compiled() {
 }
 
 #[test]
+fn written() {
+    over_all(&[running::written], false);
+}
+
+#[test]
 fn fused() {
     over_all(&[running::fusion], true);
 }

@@ -3,6 +3,7 @@
 
 use crate::case::{Case, evaluated};
 use crate::numbers::{alike, pull, push};
+use lazul_core::program::Program;
 use lazul_core::{Array, DType, Result, compile, concatenate, full, set_fusion, stack};
 use lazul_testkit::Report;
 
@@ -51,6 +52,69 @@ pub(crate) fn compiled(case: &Case, report: &mut Report) {
             report.case(format!("{} {dtype}: compiled = eager, seed {seed}", case.name), outcome);
         }
     }
+}
+
+/// Written down, read again and called, or differentiated before or after that, and eager. A program with
+/// any of its steps' results declared otherwise is refused.
+pub(crate) fn written(case: &Case, report: &mut Report) {
+    for &dtype in &case.dtypes {
+        let x = case.draw(1, dtype);
+        let name = format!("{} {dtype}: written = eager", case.name);
+        let before = Program::trace(|x: &Vec<Array>| everything_lazily(case, x), &x);
+        let (before, constants) = match before {
+            Ok(traced) => traced,
+            // Functions with rules of their own are code.
+            Err(e) if e.message().contains("custom function") => continue,
+            Err(e) => {
+                report.case(name, Err(format!("error: {e}")));
+                continue;
+            }
+        };
+        let run = || -> Result<Result<(), String>> {
+            let (text, before) = copy(&before);
+            before.check()?;
+            let made = before.call(&x, &constants)?;
+            let values = alike(&made, &everything_lazily(case, &x)?, None);
+            if values.is_err() {
+                return Ok(values);
+            }
+            let (after, constants) = Program::trace(|x: &Vec<Array>| case.call(x), &x)?;
+            let after = copy(&after).1;
+            after.check()?;
+            let imported = case.with(move |x| after.call(x, &constants));
+            let made = everything_lazily(&imported, &x)?;
+            let values = alike(&made, &everything_lazily(case, &x)?, None);
+            Ok(values.and_then(|()| refused(&text)))
+        };
+        report.case(name, run().unwrap_or_else(|e| Err(format!("error: {e}"))));
+    }
+}
+
+/// A program as text, and what is read from that.
+fn copy(program: &Program) -> (serde_json::Value, Program) {
+    let text = serde_json::to_string(program).expect("programs are data");
+    let read: Program = serde_json::from_str(&text).expect("what was written can be read");
+    assert_eq!(read, *program);
+    (serde_json::from_str(&text).expect("JSON"), read)
+}
+
+/// Makes each declared result of the outermost steps one longer along its first axis, in turn.
+fn refused(program: &serde_json::Value) -> Result<(), String> {
+    let steps = program["steps"].as_array().map_or(0, Vec::len);
+    for i in 0..steps {
+        let mut other = program.clone();
+        let form = &mut other["steps"][i]["outputs"][0]["shape"];
+        let Some(first) = form.get(0).and_then(|d| d.as_u64()) else { continue };
+        form[0] = (first + 1).into();
+        let other: Program = serde_json::from_value(other).map_err(|e| e.to_string())?;
+        // What repeats an array to any length has no other rule.
+        let free = ["Arange", "Broadcast", "RandomBits"];
+        let work = program["steps"][i]["work"].to_string();
+        if other.check().is_ok() && !free.iter().any(|f| work.contains(f)) {
+            return Err(format!("step {i} may be too long: {work}"));
+        }
+    }
+    Ok(())
 }
 
 fn everything_lazily(case: &Case, x: &[Array]) -> Result<Vec<Array>> {

@@ -219,3 +219,34 @@ fn state_is_a_tree_too() -> Result<()> {
     assert_eq!(w.to_vec::<f32>()?, [1.0; 3]);
     Ok(())
 }
+
+#[test]
+fn functions_within_keep_the_structure() {
+    type Counted = (Array, usize);
+    let init: Counted = (scalar(1.0), 0);
+    let xs = arange(3, DType::F32);
+    let step = |(c, n): &Counted, x: &Array| ((c + x, n + 1), ());
+    let error = scan(step, &init, &xs).map(|_| ()).unwrap_err();
+    assert_eq!(error.op(), "scan");
+    assert!(error.message().contains("structure"), "{error}");
+
+    let grow = |(c, n): &Counted| (c * 2.0, n + 1);
+    let error = while_loop(|(c, _): &Counted| c.less(9.0), grow, &init).map(|_| ()).unwrap_err();
+    assert!(error.op() == "while_loop" && error.message().contains("structure"), "{error}");
+
+    let named = |name: &'static str| move |x: &Array| BTreeMap::from([(name, x.clone())]);
+    let x = scalar(1.0);
+    let error = cond(&x.greater(0.0), named("a"), named("b"), &x).map(|_| ()).unwrap_err();
+    assert!(error.op() == "cond" && error.message().contains("structure"), "{error}");
+    assert!(cond(&x.greater(0.0), named("a"), named("a"), &x).is_ok());
+}
+
+#[test]
+fn stacked_results_that_no_memory_could_hold() {
+    for length in [1 << 62, (1 << 62) + 1, usize::MAX] {
+        let how = Loop { length: Some(length), ..Default::default() };
+        let made = scan_with(|c: &Array, _: &()| (c.clone(), c + 1.0), &scalar(0.0), &(), how);
+        let error = made.map(|_| ()).unwrap_err();
+        assert!(error.op() == "scan" && error.message().contains("too many elements"), "{error}");
+    }
+}
