@@ -69,7 +69,7 @@ fn model(case: &Value) -> Box<dyn LanguageModel> {
         for name in matrices {
             let q = tensors[&name].quantize(form).unwrap();
             let path = name.strip_suffix("weight").unwrap();
-            tensors.insert(format!("{path}scales"), q.scales);
+            tensors.insert(format!("{path}scales"), q.scales.unwrap());
             tensors.insert(format!("{path}biases"), q.biases.unwrap());
             tensors.insert(name, q.codes);
         }

@@ -38,7 +38,7 @@ fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
         parts.push(Input::numbers(&groups, Domain::Spread(0.05, 0.2)));
         parts.push(Input::numbers(&groups, AROUND));
     } else {
-        parts.push(Input::made(move |rng| drawn(rng, &shape, form).scales));
+        parts.push(Input::made(move |rng| drawn(rng, &shape, form).scales.expect("scales")));
     }
     if has_global {
         parts.push(global(1000.0));
@@ -49,7 +49,7 @@ fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
 fn matrix(x: &[Array], (form, has_global): Form) -> Quantized {
     Quantized {
         codes: x[0].clone(),
-        scales: x[1].clone(),
+        scales: Some(x[1].clone()),
         biases: form.is_affine().then(|| x[2].clone()),
         global_scale: has_global.then(|| x[2].clone()),
         form,
@@ -69,7 +69,7 @@ pub(crate) fn cases(kind: QuantizedKind) -> Vec<Case> {
             QuantizedKind::Quantize => {
                 let quantize = move |x: &[Array]| -> Result<Vec<Array>> {
                     let q = x[0].quantize_scaled(form.0, x.get(1))?;
-                    Ok([q.codes, q.scales].into_iter().chain(q.biases).collect())
+                    Ok([q.codes].into_iter().chain(q.scales).chain(q.biases).collect())
                 };
                 let case = |name: String, shape: &[usize]| {
                     Case::many(name, PACKED, weights(shape), quantize).exact().jumps()
