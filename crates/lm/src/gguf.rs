@@ -12,6 +12,7 @@ use lazul_io::ErrorKind;
 use lazul_io::gguf::{Gguf, GgufList, GgufTensorInfo};
 use lazul_nn::TensorSource;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The architectures that are read; further ones of the same family go by these names too.
 const ARCHITECTURES: [&str; 1] = ["llama"];
@@ -196,10 +197,35 @@ pub(crate) fn config(file: &Gguf) -> Result<Value> {
     put("tie_word_embeddings", json!(!has("output.weight")));
     put("attention_bias", json!(has("blk.0.attn_q.bias")));
     put("mlp_bias", json!(has("blk.0.ffn_up.bias")));
+    put("num_parameters", json!(parameters(file)));
+    let formats = block_formats(file);
+    if !formats.is_empty() {
+        put("quantization", json!({ "mode": formats.join(", "), "format": "gguf" }));
+    }
     if let Some(scaling) = rope_scaling(file, arch, context)? {
         put("rope_scaling", scaling);
     }
     Ok(Value::Object(config))
+}
+
+/// Elements of all tensors that are parameters.
+fn parameters(file: &Gguf) -> usize {
+    let tensors = file.names().filter(|name| *name != ROPE_FACTORS).filter_map(|n| file.info(n));
+    tensors.map(|info| info.shape().iter().product::<usize>()).fold(0, usize::saturating_add)
+}
+
+/// The block formats of a file, those of most bytes first.
+fn block_formats(file: &Gguf) -> Vec<&'static str> {
+    let mut bytes: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for info in file.names().filter_map(|name| file.info(name)) {
+        if let Some(format) = info.blocks() {
+            let sum = bytes.entry(format.name()).or_default();
+            *sum = sum.saturating_add(info.bytes());
+        }
+    }
+    let mut formats: Vec<(&'static str, u64)> = bytes.into_iter().collect();
+    formats.sort_by_key(|&(_, bytes)| std::cmp::Reverse(bytes));
+    formats.into_iter().map(|(name, _)| name).collect()
 }
 
 /// A count that may be given for each layer, and must be the same for all.

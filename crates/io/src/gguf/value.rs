@@ -400,7 +400,7 @@ fn lists(
 
 /// Checks that so many things of `least` bytes or more can follow.
 pub(super) fn enough(cursor: &Bounded, count: u64, least: u64, what: &str) -> Result<()> {
-    if count > cursor.remaining() / least.max(1) {
+    if count.checked_mul(least).is_none_or(|bytes| bytes > cursor.remaining()) {
         let e = Error::truncated(format!(
             "{count} {what} are declared and {} bytes remain",
             cursor.remaining()

@@ -118,7 +118,7 @@ fn rules(pre: &str) -> Result<Rules> {
             let rest = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
             (&[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", rest], false, false)
         }
-        "tekken" => (&[TEKKEN], true, false),
+        "tekken" => (&[TEKKEN], true, true),
         "gpt-4o" | "llama4" => (&[O200K], false, false),
         "bloom" | "poro-chat" | "gpt3-finnish" => (&[BLOOM], false, false),
         "viking" => (&[BLOOM, DIGIT], false, false),

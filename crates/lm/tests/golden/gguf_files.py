@@ -116,7 +116,8 @@ def model(path, case):
 
 
 def logits(path):
-    llm = Llama(path, n_ctx=64, logits_all=True, n_threads=1, verbose=False)
+    # Keys and values in f32 (type 0).
+    llm = Llama(path, n_ctx=64, logits_all=True, n_threads=1, type_k=0, type_v=0, verbose=False)
     llm.eval(TOKENS)
     return [round(float(x), 5) for x in np.array(llm.scores[:len(TOKENS)]).reshape(-1)]
 
@@ -173,9 +174,11 @@ def spm(path, prefix):
             text = bytes(table[c] for c in token).decode().replace(" ", "▁")
         except UnicodeDecodeError:
             continue
-        if text not in pieces[-4000:]:
-            pieces.append(text)
+        pieces.append(text)
     pieces = pieces[:4000]
+    # As in trained models, each character of a piece is a piece.
+    known = set(pieces)
+    pieces += sorted({c for piece in pieces for c in piece if c not in known})
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + pieces
     w = gguf.GGUFWriter(path, "llama")
     w.add_tokenizer_model("llama")

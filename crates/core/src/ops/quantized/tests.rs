@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::prelude::*;
+use lazul_ir::BlockFormat;
 
 const FLOATS: [Quantization; 3] = [Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4];
 
@@ -100,7 +101,7 @@ fn blocks(rows: usize, columns: usize) -> Quantized {
 #[test]
 fn blocks_of_files() -> Result<()> {
     let w = blocks(5, 64);
-    assert_eq!(w.shape()?, [5, 64]);
+    assert_eq!(w.shape()?[..], [5, 64]);
     let half: Vec<f32> =
         (0..32).map(|i| if i < 16 { i - 8 } else { 31 - i - 8 } as f32 / 2.0).collect();
     let plain = w.dequantize_to(DType::F32);

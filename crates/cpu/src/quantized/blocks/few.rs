@@ -86,9 +86,10 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
         fn avx512(a: &[f32], b: &[f32]) -> f32 {
             dot_any(a, b, f32::mul_add)
         }
-        // SAFETY: the level has these instructions.
         match isa() {
+            // SAFETY: the level has these instructions.
             Isa::Avx512 => return unsafe { avx512(a, b) },
+            // SAFETY: the level has these instructions.
             Isa::Avx2 => return unsafe { avx2(a, b) },
             Isa::Scalar => {}
         }

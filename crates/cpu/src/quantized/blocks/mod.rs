@@ -81,9 +81,10 @@ fn unpack_format<F: Format>(blocks: &[u8], out: &mut [f32]) {
         fn avx512<F: Format>(blocks: &[u8], out: &mut [f32]) {
             unpack_any::<F>(blocks, out);
         }
-        // SAFETY: the level has these instructions.
         match isa() {
+            // SAFETY: the level has these instructions.
             Isa::Avx512 => return unsafe { avx512::<F>(blocks, out) },
+            // SAFETY: the level has these instructions.
             Isa::Avx2 => return unsafe { avx2::<F>(blocks, out) },
             Isa::Scalar => {}
         }
