@@ -239,6 +239,29 @@ mod tests {
         Ok(())
     }
 
+    /// Bytes do not tell how they are to be read; the source does.
+    #[test]
+    fn blocks_are_told_by_the_source() -> Result<()> {
+        struct Source(Array);
+        impl TensorSource for Source {
+            fn tensor(&self, name: &str) -> Result<Option<Array>> {
+                Ok((name == "up.weight").then(|| self.0.clone()))
+            }
+            fn form(&self, _name: &str) -> Option<Quantization> {
+                Some(Quantization::Blocks(lazul_core::BlockFormat::Q8_0))
+            }
+        }
+        // A scale of ½, and codes 0 to 31.
+        let block: Vec<u8> = [0, 0x38].into_iter().chain(0..32).collect();
+        let source = Source(Array::from_slice(&block.repeat(6), [3, 68]));
+        let weights = Weights::new(&source);
+        let up = crate::Linear::load(&weights.at("up"), 64, 3, false)?;
+        assert_eq!(up.forward(&ones([1, 64], DType::F32)).to_vec::<f32>()?, [496.0; 3]);
+        assert!(crate::Linear::load(&weights.at("up"), 32, 3, false).is_err());
+        assert!(crate::Linear::load(&weights.at("up"), 64, 4, false).is_err());
+        Ok(())
+    }
+
     #[test]
     fn tensors_that_belong_to_no_form() -> Result<()> {
         let q = table().quantize(Quantization::MxFp4)?;
