@@ -2,9 +2,10 @@
 
     python benches/run.py ops
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
+    python benches/run.py gguf FOLDER [--prompt 512] [--new 64] [--rounds 3]
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
-made of them by benches/peers/gguf_files.py. Peers that are not installed are left out, and said so. Build
+made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp. Peers that are not installed are left out, and said so. Build
 first: cargo build --release -p lazul-benches
 """
 import argparse
@@ -57,6 +58,12 @@ def ops(rounds):
         print(f"| {name} | {value:,.0f} | {ours / value:.2f}x |")
 
 
+def row(model, name, results):
+    middle = lambda key: statistics.median(r[key][0] if isinstance(r[key], list) else r[key] for r in results)
+    print(f"| {model} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
+          f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
+
+
 def llm(args):
     print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
     print("| model | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
@@ -67,8 +74,9 @@ def llm(args):
         base, kind = folder.rsplit("-", 1)
         programs = {"lazul": [os.path.join(BIN, "llm"), path], "mlx-lm": python("llm_mlx.py", path)}
         if args.gguf:
-            gguf = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
-            programs["llama.cpp"] = python("llm_llamacpp.py", gguf)
+            file = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
+            programs["llama.cpp"] = python("llm_llamacpp.py", file)
+            programs["lazul, GGUF"] = [os.path.join(BIN, "llm"), file]
         seen = {}
         for round_ in range(args.rounds):
             for name, command in programs.items():
@@ -80,18 +88,31 @@ def llm(args):
                 if result:
                     seen.setdefault(name, []).append(result)
         for name, results in seen.items():
-            middle = lambda key: statistics.median(
-                r[key][0] if isinstance(r[key], list) else r[key] for r in results)
-            print(f"| {folder} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
-                  f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
+            row(folder, name, results)
+
+
+def gguf(args):
+    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
+    print("| file | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
+    for file in sorted(f for f in os.listdir(args.models) if f.endswith(".gguf")):
+        path = os.path.join(args.models, file)
+        programs = {"lazul": [os.path.join(BIN, "llm"), path], "llama.cpp": python("llm_llamacpp.py", path)}
+        seen = {}
+        for _ in range(args.rounds):
+            for name, command in programs.items():
+                result = run([*command, str(args.prompt), str(args.new), "1"])
+                if result:
+                    seen.setdefault(name, []).append(result)
+        for name, results in seen.items():
+            row(file, name, results)
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("what", choices=["ops", "llm"])
+parser.add_argument("what", choices=["ops", "llm", "gguf"])
 parser.add_argument("models", nargs="?")
 parser.add_argument("--gguf")
 parser.add_argument("--prompt", type=int, default=512)
 parser.add_argument("--new", type=int, default=64)
 parser.add_argument("--rounds", type=int, default=3)
 args = parser.parse_args()
-ops(args.rounds) if args.what == "ops" else llm(args)
+ops(args.rounds) if args.what == "ops" else {"llm": llm, "gguf": gguf}[args.what](args)

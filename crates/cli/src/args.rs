@@ -39,8 +39,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct ModelArgs {
-    /// A model folder, or a repository of the Hugging Face hub (ORG/NAME). Without it, the small
-    /// model inside this program.
+    /// A model folder, a GGUF file, or a repository of the Hugging Face hub (ORG/NAME). Without it, the
+    /// small model inside this program.
     #[arg(long)]
     pub(crate) model: Option<String>,
 
@@ -168,7 +168,7 @@ pub(crate) struct ChatArgs {
 
 #[derive(Args)]
 pub(crate) struct InfoArgs {
-    /// A model folder or hub repository; without it, the model inside this program.
+    /// A model folder, GGUF file or hub repository; without it, the model inside this program.
     pub(crate) model: Option<String>,
 
     /// The same, as a flag.

@@ -58,6 +58,10 @@ impl Facts {
             }
         }
         let config = &checkpoint.config;
+        // A GGUF file says it itself: its blocks are bytes here.
+        if let Some(known) = config.get("num_parameters").and_then(Value::as_u64) {
+            count = known as usize;
+        }
         let number = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0) as usize;
         let heads = number("num_attention_heads").max(1);
         let kv_heads =
@@ -104,6 +108,10 @@ impl Facts {
         line(
             "quantization",
             match quantization(config) {
+                Some(q) if q.get("format").and_then(Value::as_str) == Some("gguf") => {
+                    let mode = q.get("mode").and_then(Value::as_str).unwrap_or("-");
+                    format!("{mode}, blocks of GGUF")
+                }
                 Some(q) => {
                     let field = |key: &str| q.get(key).map_or("-".to_string(), Value::to_string);
                     let mode = q.get("mode").and_then(Value::as_str).unwrap_or("affine");

@@ -20,12 +20,14 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// A model by folder or hub id, or the built-in one.
+/// A model by folder, GGUF file or hub id, or the built-in one.
 pub(crate) fn by_name(name: Option<&str>) -> anyhow::Result<Checkpoint> {
     let Some(name) = name else {
         return Ok(Checkpoint::embedded(embedded::NAME, embedded::FILES)?);
     };
-    let is_path = name.starts_with(['/', '.', '~']) || Path::new(name).exists();
+    let is_path = name.starts_with(['/', '.', '~'])
+        || name.to_ascii_lowercase().ends_with(".gguf")
+        || Path::new(name).exists();
     let repo = if is_path { None } else { name.parse::<RepoId>().ok() };
     let opened = match repo {
         None => Checkpoint::open(name),

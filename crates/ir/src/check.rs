@@ -500,6 +500,18 @@ impl Node<'_> {
     ) -> Result<(Vec<usize>, usize), (ErrorKind, String)> {
         q.check().map_err(|e| (ErrorKind::Value, e.message().to_string()))?;
         let parts = &self.inputs[first.min(last)..last];
+        if let Some(format) = q.blocks() {
+            let [(shape, dtype)] = parts else {
+                return Err((ErrorKind::Value, "blocks are one operand".into()));
+            };
+            dtypes(*dtype == DType::U8)?;
+            let [lead @ .., bytes] = &shape[..] else {
+                return shapes(false).map(|()| (Vec::new(), 0));
+            };
+            shapes(!lead.is_empty() && bytes % format.bytes() == 0)?;
+            let k = bytes / format.bytes() * format.elements();
+            return Ok(([lead, &[k]].concat(), k));
+        }
         let ([codes, scales], rest) = match parts {
             [codes, scales, rest @ ..] => ([codes, scales], rest),
             _ => return Err((ErrorKind::Value, "a part of the matrix is missing".into())),
@@ -540,6 +552,7 @@ impl Node<'_> {
         match op {
             QuantizedOp::Quantize(q) | QuantizedOp::FakeQuantize(q) => {
                 q.check().or_else(|e| wrong(ErrorKind::Value, e.message()))?;
+                need(q.blocks().is_none(), ErrorKind::Value, "blocks are read, not made")?;
                 let one = matches!(self.inputs.len(), 1 | 2);
                 need(one, ErrorKind::Value, "the number of operands is another")?;
                 let [lead @ .., k] = self.shape(0) else { return shapes(false) };

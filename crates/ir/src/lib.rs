@@ -42,7 +42,7 @@ pub use prim::{
     ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Prim, ReduceOp, ScanOp,
     ScatterOp, ViewOp,
 };
-pub use quantized::{NVFP4_RANGE, Quantization, QuantizedOp};
+pub use quantized::{BlockFormat, NVFP4_RANGE, Quantization, QuantizedOp};
 pub use scalar::Scalar;
 pub use shape::{Shape, Strides};
 pub use tape::{Step, StepOp, Tape};

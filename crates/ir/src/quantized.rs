@@ -11,6 +11,9 @@
 //! | mxfp8 | 32 | e4m3 | e8m0 | `2^(scale - 127) * code` |
 //! | nvfp4 | 16 | e2m1 | e4m3 | `scale * code`, times `global / 2688` if there is a global scale |
 //!
+//! The blocks of GGUF files ([`BlockFormat`]) are whole by themselves: scales lie between the codes, and a
+//! row is an array of bytes.
+//!
 //! e2m1 codes are 0, ½, 1, 1½, 2, 3, 4, 6 and, with the highest bit set, their negatives. The mx
 //! formats are those of the OCP Microscaling Formats specification 1.0.
 
@@ -33,6 +36,126 @@ pub enum Quantization {
     MxFp8,
     /// e2m1 codes in groups of 16, scaled by e4m3 numbers.
     NvFp4,
+    /// Blocks of a GGUF file, as they lie there.
+    Blocks(BlockFormat),
+}
+
+/// The block formats of GGUF files: bytes that hold the codes of a run of elements with their scales.
+///
+/// In the tables `d`, `m` are f16 numbers, `q` codes and `s`, `o` small integers that scale and shift
+/// each sub-block; an element is computed in f32, product by product.
+///
+/// | format | elements | bytes | element |
+/// |---|---|---|---|
+/// | Q4_0 | 32 | 18 | `d * (q - 8)` |
+/// | Q4_1 | 32 | 20 | `d * q + m` |
+/// | Q5_0 | 32 | 22 | `d * (q - 16)` |
+/// | Q5_1 | 32 | 24 | `d * q + m` |
+/// | Q8_0 | 32 | 34 | `d * q`, `q` signed |
+/// | Q2_K | 256 | 84 | `(d * s) * q - (m * o)`, sub-blocks of 16 |
+/// | Q3_K | 256 | 110 | `(d * (s - 32)) * (q - 4)`, sub-blocks of 16 |
+/// | Q4_K | 256 | 144 | `(d * s) * q - (m * o)`, sub-blocks of 32 |
+/// | Q5_K | 256 | 176 | `(d * s) * q - (m * o)`, sub-blocks of 32 |
+/// | Q6_K | 256 | 210 | `(d * s) * (q - 32)`, sub-blocks of 16 |
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum BlockFormat {
+    /// Four bits, symmetric.
+    Q4_0,
+    /// Four bits with an offset.
+    Q4_1,
+    /// Five bits, symmetric.
+    Q5_0,
+    /// Five bits with an offset.
+    Q5_1,
+    /// Eight bits, symmetric.
+    Q8_0,
+    /// Two bits with scales and offsets of four bits.
+    Q2K,
+    /// Three bits with scales of six bits.
+    Q3K,
+    /// Four bits with scales and offsets of six bits.
+    Q4K,
+    /// Five bits with scales and offsets of six bits.
+    Q5K,
+    /// Six bits with scales of eight bits.
+    Q6K,
+}
+
+impl BlockFormat {
+    /// All of them.
+    pub const ALL: [BlockFormat; 10] = [
+        BlockFormat::Q4_0,
+        BlockFormat::Q4_1,
+        BlockFormat::Q5_0,
+        BlockFormat::Q5_1,
+        BlockFormat::Q8_0,
+        BlockFormat::Q2K,
+        BlockFormat::Q3K,
+        BlockFormat::Q4K,
+        BlockFormat::Q5K,
+        BlockFormat::Q6K,
+    ];
+
+    /// The name that GGUF tools use: `Q4_0`, `Q4_K`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BlockFormat::Q4_0 => "Q4_0",
+            BlockFormat::Q4_1 => "Q4_1",
+            BlockFormat::Q5_0 => "Q5_0",
+            BlockFormat::Q5_1 => "Q5_1",
+            BlockFormat::Q8_0 => "Q8_0",
+            BlockFormat::Q2K => "Q2_K",
+            BlockFormat::Q3K => "Q3_K",
+            BlockFormat::Q4K => "Q4_K",
+            BlockFormat::Q5K => "Q5_K",
+            BlockFormat::Q6K => "Q6_K",
+        }
+    }
+
+    /// Elements a block.
+    pub const fn elements(self) -> usize {
+        match self {
+            BlockFormat::Q4_0
+            | BlockFormat::Q4_1
+            | BlockFormat::Q5_0
+            | BlockFormat::Q5_1
+            | BlockFormat::Q8_0 => 32,
+            BlockFormat::Q2K
+            | BlockFormat::Q3K
+            | BlockFormat::Q4K
+            | BlockFormat::Q5K
+            | BlockFormat::Q6K => 256,
+        }
+    }
+
+    /// Bytes a block.
+    pub const fn bytes(self) -> usize {
+        match self {
+            BlockFormat::Q4_0 => 18,
+            BlockFormat::Q4_1 => 20,
+            BlockFormat::Q5_0 => 22,
+            BlockFormat::Q5_1 => 24,
+            BlockFormat::Q8_0 => 34,
+            BlockFormat::Q2K => 84,
+            BlockFormat::Q3K => 110,
+            BlockFormat::Q4K => 144,
+            BlockFormat::Q5K => 176,
+            BlockFormat::Q6K => 210,
+        }
+    }
+
+    /// Bits a code, scales not counted.
+    pub const fn bits(self) -> usize {
+        match self {
+            BlockFormat::Q2K => 2,
+            BlockFormat::Q3K => 3,
+            BlockFormat::Q4_0 | BlockFormat::Q4_1 | BlockFormat::Q4K => 4,
+            BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 5,
+            BlockFormat::Q6K => 6,
+            BlockFormat::Q8_0 => 8,
+        }
+    }
 }
 
 /// The largest e4m3 number times the largest e2m1 number: what a global scale of nvfp4, the largest
@@ -96,6 +219,7 @@ impl Quantization {
             Quantization::MxFp4 => "mxfp4",
             Quantization::MxFp8 => "mxfp8",
             Quantization::NvFp4 => "nvfp4",
+            Quantization::Blocks(format) => format.name(),
         }
     }
 
@@ -105,6 +229,7 @@ impl Quantization {
             Quantization::Affine { group_size, .. } => group_size as usize,
             Quantization::MxFp4 | Quantization::MxFp8 => 32,
             Quantization::NvFp4 => 16,
+            Quantization::Blocks(format) => format.elements(),
         }
     }
 
@@ -114,13 +239,27 @@ impl Quantization {
             Quantization::Affine { bits, .. } => bits as usize,
             Quantization::MxFp4 | Quantization::NvFp4 => 4,
             Quantization::MxFp8 => 8,
+            Quantization::Blocks(format) => format.bits(),
         }
     }
 
     /// Whether groups have biases, and scales the weights' dtype; otherwise codes are small floats
-    /// and scales are bytes.
+    /// and scales are bytes, or blocks have them inside.
     pub const fn is_affine(self) -> bool {
         matches!(self, Quantization::Affine { .. })
+    }
+
+    /// The format of blocks that are whole by themselves, with neither scales nor biases beside them.
+    pub const fn blocks(self) -> Option<BlockFormat> {
+        match self {
+            Quantization::Blocks(format) => Some(format),
+            _ => None,
+        }
+    }
+
+    /// The dtype of codes: words, or bytes of blocks.
+    pub const fn code_dtype(self) -> DType {
+        if self.blocks().is_some() { DType::U8 } else { DType::U32 }
     }
 
     /// The dtype of the scales of weights in `dtype`.
@@ -128,8 +267,11 @@ impl Quantization {
         if self.is_affine() { dtype } else { DType::U8 }
     }
 
-    /// Words that `k` codes of a row take.
+    /// Words that `k` codes of a row take; bytes, for blocks.
     pub const fn words(self, k: usize) -> usize {
+        if let Quantization::Blocks(format) = self {
+            return k / format.elements() * format.bytes();
+        }
         // Rows are whole groups, and 32 divides what a group's codes take.
         k / 32 * self.bits() + k % 32 * self.bits() / 32
     }
@@ -150,7 +292,8 @@ impl std::fmt::Display for Quantization {
 ///
 /// `parts` stands for the operands that make up a matrix: `codes u32 (…, words)`, `scales
 /// (…, k/group)`, then `biases` (as scales) in the affine mode, and for nvfp4 possibly `global f32
-/// (…, 1, 1)`, one number a matrix. Float operands are f16, bf16 or f32.
+/// (…, 1, 1)`, one number a matrix; blocks are one operand, `u8 (…, bytes)`. Float operands are f16,
+/// bf16 or f32.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QuantizedOp {
@@ -175,6 +318,8 @@ pub enum QuantizedOp {
     /// even one; e2m1 has no negative zero here. Values beyond the largest code saturate. A group
     /// with a NaN or an infinity gets the scale that makes it NaN (255, or 127 for nvfp4) and zeros
     /// for codes.
+    ///
+    /// **blocks** are read from files, not made: an error.
     Quantize(Quantization),
     /// `parts` → `w` in the output's dtype, computed in f32 and rounded once.
     Dequantize(Quantization),
@@ -183,7 +328,8 @@ pub enum QuantizedOp {
     FakeQuantize(Quantization),
     /// `x (…, m, k), parts` → `(…, m, n)` in `x`'s dtype, f32 accumulation. `transpose`: the matrix
     /// is stored `(…, n, k)` and the product is `x · wᵀ`; otherwise it is stored `(…, k, n)`. Batch
-    /// axes are broadcast beforehand (stride 0).
+    /// axes are broadcast beforehand (stride 0). Products of many bf16 rows may round the weights of
+    /// blocks to bf16, as [`QuantizedOp::Dequantize`] does.
     Matmul {
         /// Packing of the matrix.
         quantization: Quantization,
@@ -240,6 +386,20 @@ mod tests {
             let error = Quantization::new(mode, group, bits).unwrap_err();
             assert_eq!((error.kind(), error.op()), (ErrorKind::Value, "quantize"));
         }
+    }
+
+    #[test]
+    fn rows_of_blocks() {
+        for format in BlockFormat::ALL {
+            let form = Quantization::Blocks(format);
+            let (n, bytes) = (format.elements(), format.bytes());
+            assert_eq!((form.words(0), form.words(3 * n)), (0, 3 * bytes));
+            assert_eq!((form.code_dtype(), form.is_affine()), (DType::U8, false));
+            // Every format spends at least its codes' bits, and at most one and three quarters more.
+            assert!(bytes * 8 >= n * format.bits() && bytes * 32 <= n * (4 * format.bits() + 8));
+            assert!(form.check().is_ok() && Quantization::new(form.mode(), None, None).is_err());
+        }
+        assert_eq!(Quantization::MxFp4.code_dtype(), DType::U32);
     }
 
     #[test]

@@ -1,21 +1,24 @@
-//! Opening a language model: from a folder, from the hub's cache, or from bytes in the program.
+//! Opening a language model: from a folder, from the hub's cache, from a GGUF file, or from bytes in
+//! the program.
 
 use crate::error::{Error, Result};
+use crate::gguf::{self, GgufTensors};
 use crate::models::{self, LanguageModel};
 use crate::text::{TextFiles, TextModel};
 use lazul_core::{Array, ByteSource, Quantization};
-use lazul_io::{ModelFolder, SafeTensors, json};
+use lazul_io::{Gguf, ModelFolder, SafeTensors, json};
 use lazul_nn::{Module, TensorSource, Weights};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A language model with its tokenizer and configuration.
 pub struct Checkpoint {
     /// Path, hub id or name that it was opened by.
     pub name: String,
-    /// `config.json`.
+    /// `config.json`, or what it would say for a GGUF file.
     pub config: Value,
     /// The network.
     pub model: Box<dyn LanguageModel>,
@@ -73,14 +76,35 @@ fn text_model(bytes: &dyn Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<TextMod
 }
 
 impl Checkpoint {
-    /// Opens a model folder (Hugging Face or MLX layout), or a model of the hub by its id.
+    /// Opens a model folder (Hugging Face or MLX layout), a GGUF file, or a model of the hub by its id.
     ///
     /// Weights are read when they are first used; call [`Checkpoint::preload`] to read them now.
     ///
     /// # Errors
     /// If a file is missing or malformed, or the architecture is not known.
     pub fn open(path_or_id: &str) -> Result<Checkpoint> {
+        let path = Path::new(path_or_id);
+        let gguf = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        if path.is_file() || gguf && !path.is_dir() {
+            return Checkpoint::from_gguf(path_or_id, &Gguf::open(path)?);
+        }
         Checkpoint::from_folder(path_or_id, &ModelFolder::open(path_or_id)?)
+    }
+
+    /// A model from a GGUF file that is open. Block-quantized matrices stay as they lie in the file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; if a tensor is of a type that is not read.
+    pub fn from_gguf(name: &str, file: &Gguf) -> Result<Checkpoint> {
+        let config = gguf::config(file)?;
+        let text = gguf::text(file)?;
+        let tensors = GgufTensors::new(file)?;
+        let used = RefCell::new(BTreeSet::new());
+        let model = models::load(&config, &Weights::tracking(&tensors, &used))?;
+        let used: BTreeSet<String> =
+            used.into_inner().iter().map(|name| gguf::translated(name)).collect();
+        warn_unused(name, &tensors.unused(&|name| used.contains(name)));
+        Ok(Checkpoint { name: name.to_string(), config, model, text })
     }
 
     /// A model from a folder that is open.
@@ -120,10 +144,7 @@ impl Checkpoint {
         let model = models::load(&config, &Weights::tracking(tensors, &used))?;
         let used = used.into_inner();
         let unused = tensors.0.keys().filter(|name| !used.contains(*name) && !is_harmless(name));
-        let unused: Vec<&str> = unused.map(String::as_str).collect();
-        if let Some(first) = unused.first() {
-            tracing::warn!("{name}: {} tensors are not used, {first} among them", unused.len());
-        }
+        warn_unused(name, &unused.map(String::as_str).collect::<Vec<_>>());
         Ok(Checkpoint { name: name.to_string(), config, model, text })
     }
 
@@ -133,6 +154,12 @@ impl Checkpoint {
     /// If a file cannot be read, or there is not enough memory.
     pub fn preload(&self) -> Result<()> {
         Ok(lazul_core::eval(self.model.parameters().into_iter().map(|(_, array)| array))?)
+    }
+}
+
+fn warn_unused(name: &str, unused: &[&str]) {
+    if let Some(first) = unused.first() {
+        tracing::warn!("{name}: {} tensors are not used, {first} among them", unused.len());
     }
 }
 

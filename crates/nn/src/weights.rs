@@ -12,6 +12,12 @@ pub trait TensorSource {
     /// # Errors
     /// If it is there but cannot be had.
     fn tensor(&self, name: &str) -> Result<Option<Array>>;
+
+    /// The form of a tensor that is a quantized matrix all by itself: blocks of a GGUF file, whose bytes
+    /// do not tell how they are to be read.
+    fn form(&self, _name: &str) -> Option<Quantization> {
+        None
+    }
 }
 
 impl TensorSource for std::collections::BTreeMap<String, Array> {
@@ -109,24 +115,41 @@ impl<'a> Weights<'a> {
 
     /// The matrix `weight (rows, columns)`: dense, or quantized where `scales` stand beside it. How it
     /// is quantized the tensors tell: scales that are bytes belong to small floats, others to affine
-    /// codes; lengths tell bits and groups.
+    /// codes; lengths tell bits and groups. Of blocks the source knows ([`TensorSource::form`]).
     ///
     /// # Errors
     /// If a tensor is missing or does not fit.
     pub fn matrix(&self, rows: usize, columns: usize) -> Result<Weight> {
+        let bad =
+            |why: String| Error::new(ErrorKind::Shape, "load", format!("{}: {why}", self.path));
+        let whole = |matrix: Quantized| -> Result<Weight> {
+            let shape = matrix.shape()?;
+            if shape[..] != [rows, columns] {
+                return Err(bad(format!("is {shape}, the model needs ({rows},{columns})")));
+            }
+            Ok(Weight::Quantized(matrix))
+        };
+        if let Some(form) = self.source.form(&self.name("weight")) {
+            let codes = self.any("weight")?;
+            return whole(Quantized {
+                codes,
+                scales: None,
+                biases: None,
+                global_scale: None,
+                form,
+            });
+        }
         if !self.has("scales")? {
             return Ok(Weight::Dense(self.tensor("weight", &[rows, columns])?));
         }
         let (codes, scales) = (self.any("weight")?, self.any("scales")?);
-        let bad =
-            |why: String| Error::new(ErrorKind::Shape, "load", format!("{}: {why}", self.path));
         // A word holds 32 bits.
         let (words, groups) = (codes.dim(-1)?, scales.dim(-1)?);
-        let whole = columns > 0
+        let fits = columns > 0
             && groups > 0
             && columns.is_multiple_of(groups)
             && words.checked_mul(32).is_some_and(|bits| bits.is_multiple_of(columns));
-        if !whole {
+        if !fits {
             return Err(bad(format!("{words} words and {groups} groups for {columns} columns")));
         }
         let (group, bits) = (columns / groups, words * 32 / columns);
@@ -149,12 +172,7 @@ impl<'a> Weights<'a> {
             Quantization::NvFp4 if self.has("global_scale")? => Some(self.any("global_scale")?),
             _ => None,
         };
-        let matrix = Quantized { codes, scales, biases, global_scale, form };
-        let shape = matrix.shape()?;
-        if shape[..] != [rows, columns] {
-            return Err(bad(format!("is {shape}, the model needs ({rows},{columns})")));
-        }
-        Ok(Weight::Quantized(matrix))
+        whole(Quantized { codes, scales: Some(scales), biases, global_scale, form })
     }
 }
 
@@ -167,7 +185,7 @@ mod tests {
     type Tensors = BTreeMap<String, Array>;
 
     fn put(tensors: &mut Tensors, path: &str, q: &Quantized) {
-        let parts = [("weight", Some(&q.codes)), ("scales", Some(&q.scales))];
+        let parts = [("weight", Some(&q.codes)), ("scales", q.scales.as_ref())];
         let more = [("biases", q.biases.as_ref()), ("global_scale", q.global_scale.as_ref())];
         for (name, part) in parts.into_iter().chain(more) {
             if let Some(part) = part {
@@ -221,13 +239,37 @@ mod tests {
         Ok(())
     }
 
+    /// Bytes do not tell how they are to be read; the source does.
+    #[test]
+    fn blocks_are_told_by_the_source() -> Result<()> {
+        struct Source(Array);
+        impl TensorSource for Source {
+            fn tensor(&self, name: &str) -> Result<Option<Array>> {
+                Ok((name == "up.weight").then(|| self.0.clone()))
+            }
+            fn form(&self, _name: &str) -> Option<Quantization> {
+                Some(Quantization::Blocks(lazul_core::BlockFormat::Q8_0))
+            }
+        }
+        // A scale of ½, and codes 0 to 31.
+        let block: Vec<u8> = [0, 0x38].into_iter().chain(0..32).collect();
+        let source = Source(Array::from_slice(&block.repeat(6), [3, 68]));
+        let weights = Weights::new(&source);
+        let up = crate::Linear::load(&weights.at("up"), 64, 3, false)?;
+        assert_eq!(up.forward(&ones([1, 64], DType::F32)).to_vec::<f32>()?, [496.0; 3]);
+        assert!(crate::Linear::load(&weights.at("up"), 32, 3, false).is_err());
+        assert!(crate::Linear::load(&weights.at("up"), 64, 4, false).is_err());
+        Ok(())
+    }
+
     #[test]
     fn tensors_that_belong_to_no_form() -> Result<()> {
         let q = table().quantize(Quantization::MxFp4)?;
+        let scales = |f: &dyn Fn(&Array) -> Array| q.scales.as_ref().map(f);
         let wrong = [
-            Quantized { scales: q.scales.repeat(2, -1).repeat(2, -1), ..q.clone() },
+            Quantized { scales: scales(&|s| s.repeat(2, -1).repeat(2, -1)), ..q.clone() },
             Quantized { codes: q.codes.repeat(4, -1), ..q.clone() },
-            Quantized { scales: q.scales.astype(DType::F32), ..q.clone() },
+            Quantized { scales: scales(&|s| s.astype(DType::F32)), ..q.clone() },
             Quantized { codes: q.codes.astype(DType::I32), ..q.clone() },
             Quantized { codes: q.codes.slice_axis(0, 0, 4), ..q.clone() },
         ];

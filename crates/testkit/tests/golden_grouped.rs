@@ -16,7 +16,7 @@ fn ours(golden: &Golden, case: &Case) -> lazul_core::Result<Array> {
             let form = Quantization::new(case.str("mode"), number("group_size"), number("bits"))?;
             let w = Quantized {
                 codes: tensor("packed"),
-                scales: tensor("scales"),
+                scales: Some(tensor("scales")),
                 biases: some("biases"),
                 global_scale: None,
                 form,

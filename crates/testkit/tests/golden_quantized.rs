@@ -12,7 +12,13 @@ fn quantized(golden: &Golden, case: &Case) -> lazul_core::Result<Quantized> {
     let tensor = |key| golden.tensor_of(case, key);
     let some = |key| has(key).then(|| tensor(key));
     let (biases, global_scale) = (some("biases"), some("global_scale"));
-    Ok(Quantized { codes: tensor("packed"), scales: tensor("scales"), biases, global_scale, form })
+    Ok(Quantized {
+        codes: tensor("packed"),
+        scales: Some(tensor("scales")),
+        biases,
+        global_scale,
+        form,
+    })
 }
 
 #[test]
@@ -37,12 +43,11 @@ fn quantized_matrices() {
                         Ok(ours) => {
                             assert_eq!(ours.biases.is_some(), q.biases.is_some());
                             let biases = ours.biases.iter().zip(&q.biases);
-                            let parts = [
-                                ("codes", &ours.codes, &q.codes),
-                                ("scales", &ours.scales, &q.scales),
-                            ];
                             let biases = biases.map(|(ours, theirs)| ("biases", ours, theirs));
-                            for (part, ours, theirs) in parts.into_iter().chain(biases) {
+                            let scales = ours.scales.iter().zip(&q.scales);
+                            let scales = scales.map(|(ours, theirs)| ("scales", ours, theirs));
+                            let codes = [("codes", &ours.codes, &q.codes)].into_iter();
+                            for (part, ours, theirs) in codes.chain(scales).chain(biases) {
                                 let outcome = compare(ours, theirs, Rule::EXACT);
                                 report.case(format!("{id} {part}{layout}"), outcome);
                             }

@@ -4,6 +4,7 @@
 //! [`Quantization`] says how numbers become codes: integers with a scale and a bias a group
 //! (`affine`), or small floats with a scale a group (`mxfp4`, `mxfp8`, `nvfp4`). [`Quantized`] is a
 //! matrix, or a batch of them, in that form. Products read it as it is; it is never unpacked as a whole.
+//! The blocks of GGUF files are such forms too: they come from files and are not made here.
 
 pub(crate) mod rules;
 #[cfg(test)]
@@ -19,10 +20,11 @@ use lazul_ir::{DType, Prim, Quantization, QuantizedOp, Shape};
 /// A quantized matrix, or a batch of them.
 #[derive(Clone, Debug)]
 pub struct Quantized {
-    /// u32 words of packed codes, `(…, words)`.
+    /// u32 words of packed codes, `(…, words)`; for blocks, their bytes as u8, `(…, bytes)`.
     pub codes: Array,
     /// One factor a group, `(…, k / group_size)`: in the weights' dtype in the affine mode, else bytes.
-    pub scales: Array,
+    /// Blocks have them inside.
+    pub scales: Option<Array>,
     /// In the affine mode one offset a group, as `scales`.
     pub biases: Option<Array>,
     /// For nvfp4, if it has one: the f32 magnitude that stands for the largest code in the group of
@@ -90,12 +92,13 @@ impl Array {
     /// assert!(error < 0.01);
     ///
     /// let q = w.quantize(Quantization::MxFp4)?;
-    /// assert_eq!(q.scales.dtype()?, DType::U8);
+    /// assert_eq!(q.scales.unwrap().dtype()?, DType::U8);
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`Array::check`]; for a dtype other than f16, bf16 and f32; for a bad shape or form.
+    /// As [`Array::check`]; for a dtype other than f16, bf16 and f32; for a bad shape or form. Blocks of
+    /// GGUF files are read and not made.
     #[track_caller]
     pub fn quantize(&self, form: Quantization) -> Result<Quantized> {
         self.quantize_scaled(form, None)
@@ -143,7 +146,7 @@ impl Array {
             unreachable!("two outputs or three")
         };
         let global_scale = global_scale.cloned();
-        Ok(Quantized { codes, scales, biases: made.next(), global_scale, form })
+        Ok(Quantized { codes, scales: Some(scales), biases: made.next(), global_scale, form })
     }
 
     /// What quantizing and dequantizing make of this array, in its dtype: for training with quantized
@@ -183,6 +186,10 @@ impl Array {
     ) -> Result<Inputs> {
         self.check()?;
         form.check()?;
+        if let Some(format) = form.blocks() {
+            let why = format!("blocks of {} are read from files, not made", format.name());
+            return Err(error(ErrorKind::Value, op, why, &[self]));
+        }
         if !is_weight(self.0.dtype) {
             let why = "needs float16, bfloat16 or float32";
             return Err(error(ErrorKind::DType, op, why, &[self]));
@@ -383,6 +390,18 @@ fn split(x: &Array) -> (&[usize], usize, usize) {
     (&x.0.shape[..rank - 2], x.0.shape[rank - 2], x.0.shape[rank - 1])
 }
 
+/// The shape of the matrix that codes and scales represent.
+fn represented(form: Quantization, codes: &Array, scales: Option<&Array>) -> Shape {
+    let groups = |row: usize| match form.blocks() {
+        Some(format) => row / format.bytes(),
+        None => row,
+    };
+    let mut shape = scales.unwrap_or(codes).0.shape.clone();
+    let last = shape.len() - 1;
+    shape[last] = groups(shape[last]) * form.group_size();
+    shape
+}
+
 impl Quantized {
     /// The shape of the matrix that is represented.
     ///
@@ -390,10 +409,7 @@ impl Quantized {
     /// If one of the arrays failed, or their shapes do not belong together.
     pub fn shape(&self) -> Result<Shape> {
         self.check()?;
-        let mut shape = self.scales.0.shape.clone();
-        let last = shape.len() - 1;
-        shape[last] *= self.form.group_size();
-        Ok(shape)
+        Ok(represented(self.form, &self.codes, self.scales.as_ref()))
     }
 
     /// Checks that codes, scales, biases and global scale belong together.
@@ -402,10 +418,26 @@ impl Quantized {
     /// If one of the arrays failed, or shapes or dtypes do not fit.
     pub fn check(&self) -> Result<()> {
         let Quantized { codes, scales, biases, global_scale, form } = self;
-        let all: Vec<&Array> = [codes, scales].into_iter().chain(biases).collect();
+        let all: Vec<&Array> = [codes].into_iter().chain(scales).chain(biases).collect();
         all.iter().try_for_each(|a| a.check())?;
         form.check()?;
-        let (c, s) = (&codes.0.shape, &scales.0.shape);
+        let c = &codes.0.shape;
+        if let Some(format) = form.blocks() {
+            let rows = codes.0.dtype == DType::U8
+                && c.len() >= 2
+                && c[c.len() - 1].is_multiple_of(format.bytes())
+                && (c[c.len() - 1] / format.bytes()).checked_mul(format.elements()).is_some();
+            if rows && all.len() == 1 && global_scale.is_none() {
+                return Ok(());
+            }
+            let why = format!("{form} is rows of whole blocks of {} bytes alone", format.bytes());
+            return Err(error(ErrorKind::Shape, "quantized", why, &all));
+        }
+        let Some(scales) = scales else {
+            let why = format!("{form} needs scales");
+            return Err(error(ErrorKind::Shape, "quantized", why, &all));
+        };
+        let s = &scales.0.shape;
         let dtype = scales.0.dtype;
         let dtypes = codes.0.dtype == DType::U32
             && (if form.is_affine() { is_weight(dtype) } else { dtype == DType::U8 })
@@ -434,15 +466,16 @@ impl Quantized {
         let global = self.global_scale.as_ref();
         let global =
             global.map(|g| global_operand("quantized", self.form, g, batch)).transpose()?;
-        let [codes, scales] = [&self.codes, &self.scales].map(Array::clone);
-        Ok([codes, scales].into_iter().chain(self.biases.clone()).chain(global).collect())
+        let (scales, biases) = (self.scales.clone(), self.biases.clone());
+        Ok([self.codes.clone()].into_iter().chain(scales).chain(biases).chain(global).collect())
     }
 
-    /// The matrix in the scales' dtype, or in bfloat16 where scales are bytes, as in MLX.
+    /// The matrix in the scales' dtype, or in bfloat16 where scales are bytes, as in MLX; blocks too
+    /// come out in bfloat16.
     #[track_caller]
     pub fn dequantize(&self) -> Array {
-        let affine = self.form.is_affine();
-        self.dequantize_to(if affine { self.scales.0.dtype } else { DType::BF16 })
+        let scales = self.scales.as_ref().filter(|_| self.form.is_affine());
+        self.dequantize_to(scales.map_or(DType::BF16, |scales| scales.0.dtype))
     }
 
     /// The matrix in float16, bfloat16 or float32; computed in float32 and rounded once.
@@ -485,7 +518,7 @@ impl Quantized {
             };
             let rows = Quantized {
                 codes: pick(&self.codes)?,
-                scales: pick(&self.scales)?,
+                scales: self.scales.as_ref().map(pick).transpose()?,
                 biases: self.biases.as_ref().map(pick).transpose()?,
                 global_scale: self.global_scale.clone(),
                 form: self.form,

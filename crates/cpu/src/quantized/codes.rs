@@ -45,6 +45,7 @@ pub(super) fn quantize_group(
         Quantization::MxFp4 => Group::Float(microscaled(w, 6.0, codes, floats::encode_e2m1)),
         Quantization::MxFp8 => Group::Float(microscaled(w, 448.0, codes, floats::encode_e4m3)),
         Quantization::NvFp4 => Group::Float(nvfp4(w, global, codes)),
+        Quantization::Blocks(format) => unreachable!("{} is not made", format.name()),
     }
 }
 

@@ -5,7 +5,9 @@
 //! [`crate::matmul`] with a right operand that is dequantized while it is packed ([`pack`]): a weight
 //! is `scale * code + bias` in f32 whatever the dtypes, or `scale * code` for codes that are small
 //! floats ([`floats`]). Where there is a matrix engine, it multiplies the codes themselves ([`tiles`]).
+//! Blocks of GGUF files carry their scales along and have a folder of their own ([`blocks`]).
 
+mod blocks;
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod decode;
@@ -35,6 +37,7 @@ const GRAIN: usize = 1 << 13;
 
 /// `w (…, k) [, global]` → `codes (…, words), scales (…, k/group) [, biases]`.
 pub(crate) fn quantize(q: Quantization, job: &Job<'_>) -> Result<(), OpError> {
+    refuse_blocks(q, job)?;
     let groups = Groups::of(q, job)?;
     let (k, group) = (groups.k, q.group_size());
     let words = q.words(k);
@@ -67,6 +70,7 @@ pub(crate) fn quantize(q: Quantization, job: &Job<'_>) -> Result<(), OpError> {
 
 /// `x (…, k) [, global]` → what [`quantize`] and [`dequantize`] make of it.
 pub(crate) fn fake_quantize(q: Quantization, job: &Job<'_>) -> Result<(), OpError> {
+    refuse_blocks(q, job)?;
     let groups = Groups::of(q, job)?;
     let (k, group, out) = (groups.k, q.group_size(), &job.outputs[0]);
     let (x, dtype) = (&job.inputs[0], out.dtype);
@@ -101,6 +105,13 @@ pub(crate) fn fake_quantize(q: Quantization, job: &Job<'_>) -> Result<(), OpErro
         unsafe { convert::store_f32(values, dtype, target.0.add(at)) };
     });
     Ok(())
+}
+
+/// Blocks are read, not made.
+fn refuse_blocks(q: Quantization, job: &Job<'_>) -> Result<(), OpError> {
+    let Some(format) = q.blocks() else { return Ok(()) };
+    let why = format!("blocks of {} are read from files, not made", format.name());
+    Err(OpError::new(ErrorKind::Value, job.name(), why))
 }
 
 /// Rounds to a float dtype.
@@ -231,6 +242,9 @@ impl<'a> Parts<'a> {
 
 /// `codes, scales [, biases] [, global]` → `w` in the output's dtype.
 pub(crate) fn dequantize(q: Quantization, job: &Job<'_>) {
+    if let Some(format) = q.blocks() {
+        return blocks::dequantize(format, job);
+    }
     let out = &job.outputs[0];
     if out.size() == 0 {
         return;
@@ -282,6 +296,9 @@ pub(crate) fn dequantize(q: Quantization, job: &Job<'_>) {
 
 /// `x (…, m, k)` times a quantized matrix.
 pub(crate) fn matmul(q: Quantization, transpose: bool, job: &Job<'_>) {
+    if let Some(format) = q.blocks() {
+        return blocks::matmul(format, transpose, job);
+    }
     let (x, out) = (&job.inputs[0], &job.outputs[0]);
     if out.size() == 0 {
         return;
@@ -312,6 +329,9 @@ pub(crate) fn matmul(q: Quantization, transpose: bool, job: &Job<'_>) {
 
 /// `x (…, m, k)` times quantized matrices, both picked by indices.
 pub(crate) fn gather(q: Quantization, transpose: bool, job: &Job<'_>) -> Result<(), OpError> {
+    if let Some(format) = q.blocks() {
+        return blocks::gather(format, transpose, job);
+    }
     let (x, out) = (&job.inputs[0], &job.outputs[0]);
     let [x_rank, rank] = [x.shape.len(), job.inputs[1].shape.len()];
     let (m, k) = (x.shape[x_rank - 2], x.shape[x_rank - 1]);

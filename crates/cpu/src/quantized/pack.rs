@@ -141,6 +141,26 @@ impl Weights {
     }
 }
 
+/// Packs lanes that come beside each other, as lines across `k`: `fill(k, line)` writes one.
+pub(super) fn across(
+    lanes: &Range<usize>,
+    ks: &Range<usize>,
+    width: usize,
+    dst: &mut [f32],
+    fill: impl Fn(usize, &mut [f32]),
+) {
+    let size = width * ks.len();
+    with_scratch::<f32, _>(lanes.len().next_multiple_of(width), |line| {
+        line[lanes.len()..].fill(0.0);
+        for (i, k) in ks.clone().enumerate() {
+            fill(k, &mut line[..lanes.len()]);
+            for (p, part) in line.chunks_exact(width).enumerate() {
+                dst[p * size + i * width..][..width].copy_from_slice(part);
+            }
+        }
+    });
+}
+
 /// The number that multiplies small floats, from the code of their scale.
 pub(super) fn scale_of(q: Quantization, code: u8, factor: f32) -> f32 {
     match q {
@@ -176,16 +196,7 @@ impl Pack<f32> for Weights {
                 self.row(batch, lanes.start + lane, ks.clone(), line);
             });
         } else {
-            let size = width * ks.len();
-            with_scratch::<f32, _>(lanes.len().next_multiple_of(width), |line| {
-                line[lanes.len()..].fill(0.0);
-                for (i, k) in ks.clone().enumerate() {
-                    self.row(batch, k, lanes.clone(), &mut line[..lanes.len()]);
-                    for (p, part) in line.chunks_exact(width).enumerate() {
-                        dst[p * size + i * width..][..width].copy_from_slice(part);
-                    }
-                }
-            });
+            across(&lanes, &ks, width, dst, |k, line| self.row(batch, k, lanes.clone(), line));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::case::{AROUND, Case, Domain, Input, PACKED};
 use crate::list::QuantizedKind;
-use lazul_core::{Array, DType, Quantization, Quantized, Result, quantization};
+use lazul_core::{Array, BlockFormat, DType, Quantization, Quantized, Result, quantization};
 use lazul_testkit::Rng;
 
 /// A form, and whether it goes with a global scale.
@@ -19,6 +19,17 @@ fn global(low: f64) -> Input {
     Input::made(move |rng| Array::scalar((low + rng.unit()) as f32))
 }
 
+/// The bytes of a matrix `(rows…, 64)` of blocks, whatever their codes; scales are 1/16.
+fn bytes(rng: &mut Rng, rows: &[usize], format: BlockFormat) -> Array {
+    let shape = [rows, &[64 / format.elements() * format.bytes()]].concat();
+    let mut bytes: Vec<u8> =
+        (0..shape.iter().product()).map(|_| (rng.unit() * 256.0) as u8).collect();
+    for block in bytes.chunks_exact_mut(format.bytes()) {
+        block[..2].copy_from_slice(&[0, 0x2c]);
+    }
+    Array::from_slice(&bytes, &shape)
+}
+
 /// A quantized matrix of numbers.
 fn drawn(rng: &mut Rng, shape: &[usize], form: Quantization) -> Quantized {
     let w = Domain::Spread(-1.0, 1.0).array(rng, shape, DType::F32);
@@ -27,6 +38,10 @@ fn drawn(rng: &mut Rng, shape: &[usize], form: Quantization) -> Quantized {
 
 /// The parts of a matrix `(rows…, 64)` as arguments: codes, scales, then biases or a global scale.
 fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
+    if let Some(format) = form.blocks() {
+        let rows = rows.to_vec();
+        return vec![Input::made(move |rng| bytes(rng, &rows, format))];
+    }
     let shape = [rows, &[64]].concat();
     let groups = [rows, &[64 / form.group_size()]].concat();
     let codes = {
@@ -38,7 +53,7 @@ fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
         parts.push(Input::numbers(&groups, Domain::Spread(0.05, 0.2)));
         parts.push(Input::numbers(&groups, AROUND));
     } else {
-        parts.push(Input::made(move |rng| drawn(rng, &shape, form).scales));
+        parts.push(Input::made(move |rng| drawn(rng, &shape, form).scales.expect("scales")));
     }
     if has_global {
         parts.push(global(1000.0));
@@ -49,7 +64,7 @@ fn packed(rows: &[usize], (form, has_global): Form) -> Vec<Input> {
 fn matrix(x: &[Array], (form, has_global): Form) -> Quantized {
     Quantized {
         codes: x[0].clone(),
-        scales: x[1].clone(),
+        scales: form.blocks().is_none().then(|| x[1].clone()),
         biases: form.is_affine().then(|| x[2].clone()),
         global_scale: has_global.then(|| x[2].clone()),
         form,
@@ -69,7 +84,7 @@ pub(crate) fn cases(kind: QuantizedKind) -> Vec<Case> {
             QuantizedKind::Quantize => {
                 let quantize = move |x: &[Array]| -> Result<Vec<Array>> {
                     let q = x[0].quantize_scaled(form.0, x.get(1))?;
-                    Ok([q.codes, q.scales].into_iter().chain(q.biases).collect())
+                    Ok([q.codes].into_iter().chain(q.scales).chain(q.biases).collect())
                 };
                 let case = |name: String, shape: &[usize]| {
                     Case::many(name, PACKED, weights(shape), quantize).exact().jumps()
@@ -126,5 +141,9 @@ pub(crate) fn cases(kind: QuantizedKind) -> Vec<Case> {
             }
         }
     };
-    forms().into_iter().flat_map(each).collect()
+    // Blocks come from files.
+    let made = matches!(kind, QuantizedKind::Quantize | QuantizedKind::FakeQuantize);
+    let blocks = [BlockFormat::Q4_0, BlockFormat::Q8_0].map(|f| (Quantization::Blocks(f), false));
+    let blocks = blocks.into_iter().filter(|_| !made);
+    forms().into_iter().chain(blocks).flat_map(each).collect()
 }

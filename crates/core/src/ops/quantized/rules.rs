@@ -1,6 +1,6 @@
 //! Rules of quantized matrices.
 //!
-//! Codes and scales that are bytes have no gradient, and quantizing has none: its result is made of
+//! Codes, scales that are bytes and blocks have no gradient, and quantizing has none: its result is made of
 //! steps. What is represented depends linearly on scales and biases together, and on the global
 //! scale, which gives their derivatives; and products are linear in both sides.
 
@@ -12,10 +12,7 @@ use lazul_ir::GroupedOp;
 
 /// The matrix that parts represent, in float32.
 fn dense(form: Quantization, parts: &[Array]) -> Array {
-    let scales = &parts[1].0.shape;
-    let mut shape = scales.clone();
-    let last = shape.len() - 1;
-    shape[last] *= form.group_size();
+    let shape = represented(form, &parts[0], parts.get(1));
     let op = Prim::Quantized(QuantizedOp::Dequantize(form));
     prim(op, parts.iter().cloned(), shape, DType::F32)
 }
@@ -63,8 +60,8 @@ fn parts_jvp(
 
 /// The rows and columns of the stored matrices.
 fn stored(form: Quantization, parts: &[Array]) -> (usize, usize) {
-    let (_, rows, groups) = split(&parts[1]);
-    (rows, groups * form.group_size())
+    let shape = represented(form, &parts[0], parts.get(1));
+    (shape[shape.len() - 2], shape[shape.len() - 1])
 }
 
 pub(crate) fn vjp(
@@ -224,7 +221,7 @@ mod tests {
     /// A form with other scales and biases, in plain operations.
     fn by_hand(q: &Quantized, scales: &Array, biases: &Array) -> Result<Array> {
         let plain = Quantized {
-            scales: scales.ones_like(),
+            scales: Some(scales.ones_like()),
             biases: Some(biases.zeros_like()),
             ..q.clone()
         };
@@ -257,10 +254,10 @@ mod tests {
     fn products_differentiate_by_scales_and_biases() -> Result<()> {
         for transpose in [true, false] {
             let q = matrix(&[2, 32, 64], 0.5).quantize(quantization(32, 4)?)?;
-            let (s, b) = (q.scales.clone(), q.biases.clone().unwrap());
+            let (s, b) = (q.scales.clone().unwrap(), q.biases.clone().unwrap());
             let x = matrix(&[2, 3, if transpose { 64 } else { 32 }], 1.0);
             let weights = |(s, b): &(Array, Array)| Quantized {
-                scales: s.clone(),
+                scales: Some(s.clone()),
                 biases: Some(b.clone()),
                 ..q.clone()
             };

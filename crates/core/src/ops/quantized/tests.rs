@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::prelude::*;
+use lazul_ir::BlockFormat;
 
 const FLOATS: [Quantization; 3] = [Quantization::MxFp4, Quantization::MxFp8, Quantization::NvFp4];
 
@@ -72,15 +73,61 @@ fn parts_that_do_not_belong_together() {
     bad(Quantized { codes: float.codes.astype(DType::I32), ..float.clone() });
     bad(Quantized {
         codes: float.codes.at_index(0, 0),
-        scales: float.scales.at_index(0, 0),
+        scales: float.scales.as_ref().map(|s| s.at_index(0, 0)),
         ..float
     });
     let huge = usize::MAX / 64;
     let scales = Array::scalar(1u8).broadcast_to([1, huge]);
     let codes = Array::scalar(1u32).broadcast_to([1, 4]);
     let form = Quantization::MxFp4;
-    let q = Quantized { codes, scales, biases: None, global_scale: None, form };
+    let q = Quantized { codes, scales: Some(scales), biases: None, global_scale: None, form };
     assert!(q.check().is_err());
+    bad(Quantized { scales: None, ..affine });
+}
+
+/// Blocks of 32 codes 0..16 in Q4_0, with the scale ½.
+fn blocks(rows: usize, columns: usize) -> Quantized {
+    let block = [&[0, 0x38][..], &(0..16).map(|i| i | (15 - i) << 4).collect::<Vec<u8>>()].concat();
+    let bytes = block.repeat(rows * columns / 32);
+    Quantized {
+        codes: Array::from_slice(&bytes, [rows, columns / 32 * 18]),
+        scales: None,
+        biases: None,
+        global_scale: None,
+        form: Quantization::Blocks(BlockFormat::Q4_0),
+    }
+}
+
+#[test]
+fn blocks_of_files() -> Result<()> {
+    let w = blocks(5, 64);
+    assert_eq!(w.shape()?[..], [5, 64]);
+    let half: Vec<f32> =
+        (0..32).map(|i| if i < 16 { i - 8 } else { 31 - i - 8 } as f32 / 2.0).collect();
+    let plain = w.dequantize_to(DType::F32);
+    assert_eq!(plain.to_vec::<f32>()?, half.repeat(10));
+    assert_eq!(w.dequantize().dtype()?, DType::BF16);
+    let at = Array::from_slice(&[4, -5, 1], [3]);
+    assert!(w.take_rows(&at).array_equal(&w.dequantize().take(&at, 0), false).item::<bool>()?);
+    assert_eq!(w.take_rows(&Array::scalar(2)).shape()?, [64]);
+    for (m, transpose) in [(1, true), (3, true), (40, true), (1, false), (40, false)] {
+        let x = matrix(&[m, if transpose { 64 } else { 5 }]);
+        let f = |x: &Array| x.quantized_matmul(&w, transpose).square().sum(..);
+        let w = if transpose { plain.mt() } else { plain.clone() };
+        let g = |x: &Array| x.matmul(&w).square().sum(..);
+        let (a, b) = (crate::grad(f)(&x)?, crate::grad(g)(&x)?);
+        let error = (a - &b).abs().max(..).item::<f32>()? / b.abs().max(..).item::<f32>()?;
+        assert!(error < 1e-5, "{m} {transpose}: {error}");
+    }
+    let bad = |q: Quantized| fails(q.dequantize(), ErrorKind::Shape, "quantized");
+    bad(Quantized { codes: w.codes.slice_axis(1, 0, 35), ..w.clone() });
+    bad(Quantized { codes: w.codes.astype(DType::I8), ..w.clone() });
+    bad(Quantized { codes: w.codes.at_index(0, 0), ..w.clone() });
+    bad(Quantized { scales: Some(Array::scalar(1u8)), ..w.clone() });
+    let made = plain.quantize(w.form).unwrap_err();
+    assert_eq!(made.kind(), ErrorKind::Value);
+    fails(plain.fake_quantize(w.form, None), ErrorKind::Value, "fake_quantize");
+    Ok(())
 }
 
 #[test]

@@ -253,8 +253,7 @@ impl<T: Sum> TileProduct<'_, T> {
 
     /// Only bounds of blocks along `k` may hang on nothing but the shape; all others are free.
     fn plan(&self, threads: usize) -> Plan<'_> {
-        let along = |x: &dyn Tiled| x.lines(0, 0, 0).is_some();
-        let swapped = match (along(self.a), along(self.b)) {
+        let swapped = match (self.a.along(), self.b.along()) {
             (true, true) => self.n > self.m,
             (a, b) => b && !a,
         };
@@ -262,7 +261,7 @@ impl<T: Sum> TileProduct<'_, T> {
         let (height, width) = if swapped { (self.n, self.m) } else { (self.m, self.n) };
         let parts = self.scheme.parts();
         let total = self.k.div_ceil(self.scheme.step()).max(1);
-        let in_place = parts == 1 && width <= FEW && along(rows);
+        let in_place = parts == 1 && width <= FEW && rows.lines(0, 0, 0).is_some();
         let blocks = total.div_ceil(if in_place { 512 } else { self.scheme.steps() });
         let steps = total.div_ceil(blocks);
 
@@ -384,7 +383,7 @@ impl<T: Sum> TileProduct<'_, T> {
         let bytes = scheme.parts() * PAIR;
         let panel = self.k.div_ceil(step) * bytes;
         // Rows of memory that run across panels are read together, one step at a time.
-        let stretch = if plan.columns.lines(0, 0, 0).is_some() { STRETCH } else { 1 };
+        let stretch = if plan.columns.along() { STRETCH } else { 1 };
         let first = block * plan.steps;
         let mut all = [Extent::NONE; BESIDE];
         for s in (first..first + plan.steps).step_by(stretch) {

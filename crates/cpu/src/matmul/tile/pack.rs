@@ -61,6 +61,11 @@ pub(crate) trait Tiled: Pack<f32> {
     fn lines(&self, _batch: usize, _lane: usize, _k: usize) -> Option<(*const u8, isize)> {
         None
     }
+
+    /// Whether lanes come along `k`: such lines, or what becomes rows of tiles with little work.
+    fn along(&self) -> bool {
+        self.lines(0, 0, 0).is_some()
+    }
 }
 
 /// What elements become on their way into tiles.
@@ -583,7 +588,7 @@ impl Tiled for Dense {
 ///
 /// # Safety
 /// As for [`Tiled::panel`].
-unsafe fn through_f32(
+pub(crate) unsafe fn through_f32(
     x: &(impl Pack<f32> + ?Sized),
     scheme: Scheme,
     side: Side,
