@@ -6,8 +6,8 @@
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
 made of them by benches/peers/gguf_files.py. Peers that are not installed are left out, and said so. Build
-first: cargo build --release -p lazul-benches, and for candle
-cargo build --release --manifest-path benches/candle/Cargo.toml (CANDLE_PEER names its program elsewhere).
+first: cargo build --release -p lazul-benches, and for candle, in its folder so that it is compiled for this
+processor, (cd benches/candle && cargo build --release); CANDLE_PEER names its program elsewhere.
 """
 import argparse
 import json
@@ -81,16 +81,17 @@ MOVED = {
     "sum, axis 0": SQUARE,
     "sum, axis 1": SQUARE,
     "sort": 2 * 40_000_000,
-    "argsort": 2 * 40_000_000,
+    "argsort": 2 * 4_000_000,
     "cumsum, axis 0": 2 * SQUARE,
     "cumsum, axis 1": 2 * SQUARE,
     "take rows": 2 * 131_072 * 1024,
     "take elements": 3 * 40_000_000,
     "transpose": 2 * SQUARE,
-    "fft": 2 * 1024 * 4096 * 8,
+    "fft 2^20": 2 * 8 * (1 << 20),
+    "fft 1024x1024": 2 * 8 * (1 << 20),
     "rfft": 1024 * (4096 * 4 + 2049 * 8),
 }
-COMPUTED = {"conv2d": 2 * 8 * 56 * 56 * 64 * 64 * 9, "matmul": 2 * 1024**3}
+COMPUTED = {"conv2d": 2 * 8 * 56 * 56 * 64 * 64 * 9, "matmul 1024": 2 * 1024**3, "matmul 2048": 2 * 2048**3}
 
 
 class Asked:

@@ -11,7 +11,9 @@ import time
 import numpy as np
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
-LARGE, SORTED = 64 << 20, 10_000_000
+LARGE, SORTED, ARGSORTED = 64 << 20, 10_000_000, 1_000_000
+# Cases of several operations: what a compiler can fuse.
+COMPILED = ["gelu", "softmax", "layer_norm"]
 SHAPES = {
     "gelu": [(LARGE,), (LARGE,), (LARGE,)],
     "add": [(LARGE,), (LARGE,)],
@@ -21,16 +23,18 @@ SHAPES = {
     "sum, axis 0": [(4096, 4096)],
     "sum, axis 1": [(4096, 4096)],
     "sort": [(SORTED,)],
-    "argsort": [(SORTED,)],
+    "argsort": [(ARGSORTED,)],
     "cumsum, axis 0": [(4096, 4096)],
     "cumsum, axis 1": [(4096, 4096)],
     "take rows": [(65_536, 256), 131_072],
     "take elements": [(SORTED,), SORTED],
     "transpose": [(4096, 4096)],
-    "fft": [(1024, 4096)],
+    "fft 2^20": [(1, 1 << 20)],
+    "fft 1024x1024": [(1024, 1024)],
     "rfft": [(1024, 4096)],
     "conv2d": [(8, 56, 56, 64), (64, 3, 3, 64)],
-    "matmul": [(1024, 1024), (1024, 1024)],
+    "matmul 1024": [(1024, 1024), (1024, 1024)],
+    "matmul 2048": [(2048, 2048), (2048, 2048)],
 }
 
 
@@ -42,7 +46,12 @@ def data(case):
             made.append(rng.integers(0, made[0].shape[0], shape, dtype=np.int32))
         else:
             made.append(rng.random(shape, dtype=np.float32) * 2 - 1)
-    return [made[0].astype(np.complex64)] if case == "fft" else made
+    return [made[0].astype(np.complex64)] if case.startswith("fft") else made
+
+
+def kind(case):
+    """The function that a case of several sizes calls."""
+    return case.split()[0] if case.startswith(("fft", "matmul")) else case
 
 
 def measure(f):
@@ -90,7 +99,7 @@ def numpy_case(case):
         "fft": np.fft.fft,
         "rfft": np.fft.rfft,
         "matmul": np.matmul,
-    }.get(case)
+    }.get(kind(case))
 
 
 def torch_case(case):
@@ -116,7 +125,7 @@ def torch_case(case):
         "rfft": torch.fft.rfft,
         "conv2d": lambda x, w: F.conv2d(x, w, padding=1),
         "matmul": torch.matmul,
-    }.get(case)
+    }.get(kind(case))
 
 
 def mlx_case(case):
@@ -145,7 +154,7 @@ def mlx_case(case):
         "rfft": mx.fft.rfft,
         "conv2d": lambda x, w: mx.conv2d(x, w, padding=1),
         "matmul": mx.matmul,
-    }.get(case)
+    }.get(kind(case))
 
 
 def prepare(peer, case):
@@ -161,6 +170,8 @@ def prepare(peer, case):
             # The same numbers in the order of axes that it wants, laid out as the others have them.
             args = [a.permute(0, 3, 1, 2) for a in args]
         if peer == "torch-compile":
+            if case not in COMPILED:
+                return None
             torch._dynamo.reset()
             f = torch.compile(f)
         grad = torch.no_grad()
@@ -168,6 +179,8 @@ def prepare(peer, case):
         return lambda: f(*args)
     import mlx.core as mx
 
+    if peer == "mlx-compile" and case not in COMPILED:
+        return None
     f, args = mlx_case(case), [mx.array(a) for a in data(case)]
     if peer == "mlx-compile":
         f = mx.compile(f)
@@ -179,7 +192,7 @@ def main(peer):
     for line in sys.stdin:
         try:
             f = prepare(peer, line.strip())
-            answer = {"value": measure(f)} if f else {"error": "has no such function"}
+            answer = {"value": measure(f)} if f else {"error": "has no such function or nothing to compile"}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps(answer), flush=True)

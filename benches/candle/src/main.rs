@@ -10,6 +10,7 @@ use std::time::Instant;
 const CPU: Device = Device::Cpu;
 const LARGE: usize = 64 << 20;
 const SORTED: usize = 10_000_000;
+const ARGSORTED: usize = 1_000_000;
 const CHAIN: usize = 10_000;
 
 fn numbers(shape: impl Into<candle_core::Shape>) -> Result<Tensor> {
@@ -73,7 +74,7 @@ fn measure(case: &str) -> Result<f64> {
             seconds(|| Ok(x.sort_last_dim(true)?.0))
         }
         "argsort" => {
-            let x = numbers(SORTED)?;
+            let x = numbers(ARGSORTED)?;
             seconds(|| x.arg_sort_last_dim(true))
         }
         "cumsum, axis 0" => {
@@ -100,11 +101,12 @@ fn measure(case: &str) -> Result<f64> {
             let (x, w) = (numbers((8, 64, 56, 56))?, numbers((64, 64, 3, 3))?);
             seconds(|| x.conv2d(&w, 1, 1, 1, 1))
         }
-        "matmul" => {
-            let (a, b) = (numbers((1024, 1024))?, numbers((1024, 1024))?);
+        "matmul 1024" | "matmul 2048" => {
+            let n = if case == "matmul 1024" { 1024 } else { 2048 };
+            let (a, b) = (numbers((n, n))?, numbers((n, n))?);
             seconds(|| a.matmul(&b))
         }
-        "fft" | "rfft" => anyhow::bail!("has no such function"),
+        "fft 2^20" | "fft 1024x1024" | "rfft" => anyhow::bail!("has no such function"),
         _ => anyhow::bail!("there is no case {case:?}"),
     }
 }

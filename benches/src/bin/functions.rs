@@ -12,8 +12,10 @@ use std::io::BufRead;
 
 /// Elements of the large element-wise case.
 const LARGE: i64 = 64 << 20;
-/// Elements of the sorts.
+/// Elements of the sort.
 const SORTED: i64 = 10_000_000;
+/// Elements of the sort that gives places.
+const ARGSORTED: i64 = 1_000_000;
 
 /// Uniform numbers around zero.
 fn numbers(shape: impl IntoInts, seed: u64) -> Result<Array> {
@@ -70,7 +72,7 @@ fn measure(case: &str) -> anyhow::Result<f64> {
             seconds(|| x.sort(-1))?
         }
         "argsort" => {
-            let x = numbers([SORTED], 1)?;
+            let x = numbers([ARGSORTED], 1)?;
             seconds(|| x.argsort(-1))?
         }
         "cumsum, axis 0" => {
@@ -97,8 +99,9 @@ fn measure(case: &str) -> anyhow::Result<f64> {
             let x = square()?;
             seconds(|| x.t().contiguous())?
         }
-        "fft" => {
-            let x = numbers([1024, 4096], 1)?.astype(DType::C64);
+        "fft 2^20" | "fft 1024x1024" => {
+            let shape = if case == "fft 2^20" { [1, 1 << 20] } else { [1024, 1024] };
+            let x = numbers(shape, 1)?.astype(DType::C64);
             x.eval()?;
             seconds(|| fft::fft(&x, fft::Fft::default()))?
         }
@@ -110,8 +113,9 @@ fn measure(case: &str) -> anyhow::Result<f64> {
             let (x, w) = (numbers([8, 56, 56, 64], 1)?, numbers([64, 3, 3, 64], 2)?);
             seconds(|| conv2d(&x, &w, Conv { padding: 1.into(), ..Default::default() }))?
         }
-        "matmul" => {
-            let (a, b) = (numbers([1024, 1024], 1)?, numbers([1024, 1024], 2)?);
+        "matmul 1024" | "matmul 2048" => {
+            let n = if case == "matmul 1024" { 1024 } else { 2048 };
+            let (a, b) = (numbers([n, n], 1)?, numbers([n, n], 2)?);
             seconds(|| a.matmul(&b))?
         }
         "copy" => limits::copy(lazul_core::threads()),
