@@ -132,15 +132,15 @@ def functions(args):
     cases = args.only or [*MOVED, *COMPUTED]
     seen, limits, errors = {}, {"copy": [], "peak": []}, {}
     for case in cases:
+        for limit in limits:
+            limits[limit].append(asked["lazul"](limit)[0])
         for _ in range(args.rounds):
-            for limit in limits:
-                limits[limit].append(asked["lazul"](limit)[0])
             for name, ask in asked.items():
                 # The compiled form is a program of its own for Lazul alone; peers have columns.
                 if name != "lazul" and (case.endswith("compiled") or (case, name) in errors):
                     continue
-                # Peers that take seconds are asked once.
-                if seen.get((case, name), [0])[-1] > 1.5:
+                # Peers that take long are asked once.
+                if seen.get((case, name), [0])[-1] > 0.5:
                     continue
                 value, error = ask(case)
                 if value is None:

@@ -47,16 +47,35 @@ fn multiply(rounds: usize) -> usize {
     multiply_lanes::<4, 12>(rounds)
 }
 
+/// Written with intrinsics: arrays of numbers stay in memory instead of registers here.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn multiply_avx512(rounds: usize) -> usize {
-    multiply_lanes::<16, 16>(rounds)
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps};
+    let mut sums = [_mm512_set1_ps(1.0); 16];
+    let (x, y) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, x, y);
+        }
+    }
+    black_box(sums);
+    2 * rounds * 16 * sums.len()
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn multiply_avx2(rounds: usize) -> usize {
-    multiply_lanes::<8, 12>(rounds)
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps};
+    let mut sums = [_mm256_set1_ps(1.0); 12];
+    let (x, y) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(*sum, x, y);
+        }
+    }
+    black_box(sums);
+    2 * rounds * 8 * sums.len()
 }
 
 /// `CHAINS` independent chains of vectors of `LANES`: enough to fill the multipliers' pipelines.
