@@ -18,6 +18,7 @@ mod norm;
 mod weights;
 
 pub mod activations;
+pub mod init;
 pub mod losses;
 
 pub use embedding::Embedding;

@@ -31,7 +31,8 @@ struct Call<'a> {
 impl Call<'_> {
     fn error(&self, kind: ErrorKind, why: impl Into<String>) -> Error {
         let operands = self.operands.iter();
-        let operands = operands.filter_map(|a| Some((a.dtype().ok()?, Shape::new(a.shape().ok()?))));
+        let operands =
+            operands.filter_map(|a| Some((a.dtype().ok()?, Shape::new(a.shape().ok()?))));
         Error::new(kind, self.name, why).operands(operands)
     }
 
@@ -100,7 +101,10 @@ fn selected(call: &Call<'_>, x: &Array, targets: &Array, axis: i64) -> Result<Ar
     let at = x.ndim()? as i64;
     shape.remove((if axis < 0 { axis + at } else { axis }) as usize);
     if targets.shape()? != shape {
-        let why = format!("classes need shape {}, that of the scores without axis {axis}", Shape::new(&shape));
+        let why = format!(
+            "classes need shape {}, that of the scores without axis {axis}",
+            Shape::new(&shape)
+        );
         return Err(call.error(ErrorKind::Shape, why));
     }
     Ok(x.take_along_axis(&targets.expand_dims(axis), axis).squeeze(axis))
@@ -171,9 +175,7 @@ pub fn cross_entropy(logits: &Array, targets: &Array, how: CrossEntropy<'_>) -> 
             };
             let normaliser = logits.logsumexp(axis);
             let losses = if label_smoothing > 0.0 {
-                normaliser
-                    - score * (1.0 - label_smoothing)
-                    - logits.mean(axis) * label_smoothing
+                normaliser - score * (1.0 - label_smoothing) - logits.mean(axis) * label_smoothing
             } else {
                 normaliser - score
             };
@@ -232,11 +234,7 @@ impl Default for BinaryCrossEntropy<'_> {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 #[track_caller]
-pub fn binary_cross_entropy(
-    inputs: &Array,
-    targets: &Array,
-    how: BinaryCrossEntropy<'_>,
-) -> Array {
+pub fn binary_cross_entropy(inputs: &Array, targets: &Array, how: BinaryCrossEntropy<'_>) -> Array {
     attempt(|| {
         let operands = [inputs, targets];
         let call = Call { name: "binary_cross_entropy", operands: &operands };
@@ -339,12 +337,7 @@ impl Default for GaussianNll {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 #[track_caller]
-pub fn gaussian_nll_loss(
-    inputs: &Array,
-    targets: &Array,
-    vars: &Array,
-    how: GaussianNll,
-) -> Array {
+pub fn gaussian_nll_loss(inputs: &Array, targets: &Array, vars: &Array, how: GaussianNll) -> Array {
     elementwise("gaussian_nll_loss", [inputs, targets, vars], how.reduction, |[x, t, v]| {
         let v = v.maximum(how.eps);
         let losses = (v.log() + (t - x).square() / &v) * 0.5;
@@ -364,9 +357,7 @@ pub fn gaussian_nll_loss(
 /// ```
 #[track_caller]
 pub fn kl_div_loss(inputs: &Array, targets: &Array, axis: i64, reduction: Reduction) -> Array {
-    elementwise("kl_div_loss", [inputs, targets], reduction, |[x, t]| {
-        (t.exp() * (t - x)).sum(axis)
-    })
+    elementwise("kl_div_loss", [inputs, targets], reduction, |[x, t]| (t.exp() * (t - x)).sum(axis))
 }
 
 /// Squares below `beta` (MLX: 1), absolute values above: `d² / (2 beta)` and `d - beta / 2` with
@@ -452,7 +443,7 @@ pub fn triplet_loss(anchors: &Array, positives: &Array, negatives: &Array, how: 
 /// ```
 #[track_caller]
 pub fn hinge_loss(inputs: &Array, targets: &Array, reduction: Reduction) -> Array {
-    elementwise("hinge_loss", [inputs, targets], reduction, |[x, t]| (1.0 - x * t).maximum(0))
+    elementwise("hinge_loss", [inputs, targets], reduction, |[x, t]| (-(x * t) + 1.0).maximum(0))
 }
 
 /// Squares up to `delta` (MLX: 1), absolute values above: `e² / 2` and `delta * (|e| - delta / 2)` with
