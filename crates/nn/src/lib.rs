@@ -19,6 +19,7 @@ pub mod activations;
 pub mod init;
 pub mod layers;
 pub mod losses;
+pub mod optim;
 
 use layers::linear;
 
