@@ -50,6 +50,7 @@ pub use lazul_ir::{BlockFormat, Complex32, DType, Element, Quantization, Shape, 
 pub use lazul_macros::Tree;
 pub use node::Array;
 pub use operand::IntoOperand;
+pub use ops::attempt;
 pub use ops::conv::{
     Conv, ConvGeneral, ConvTranspose, ConvolveMode, PerAxis, conv_general, conv_transpose1d,
     conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,

@@ -11,17 +11,20 @@
 // The derive macro writes paths of this crate's name, here too.
 extern crate self as lazul_nn;
 
-mod embedding;
-mod linear;
+mod grad;
 mod module;
-mod norm;
 mod weights;
 
 pub mod activations;
+pub mod init;
+pub mod layers;
+pub mod losses;
+pub mod optim;
 
-pub use embedding::Embedding;
+use layers::linear;
+
+pub use grad::{value_and_grad, value_and_grad_of};
+pub use layers::{Embedding, Layer, LayerNorm, Linear, RmsNorm, Sequential, Weight};
 pub use lazul_macros::Module;
-pub use linear::{Linear, Weight};
-pub use module::{Module, Visitor, VisitorMut};
-pub use norm::{LayerNorm, RmsNorm};
+pub use module::{Buffer, Module, Parameters, Role, Training, Visitor, VisitorMut};
 pub use weights::{TensorSource, Weights};

@@ -49,9 +49,26 @@ pub(crate) fn prim(
     Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, call_site())
 }
 
-/// An array from a function that may find its arguments wrong, at the caller's line.
+/// An array from a function that may find its arguments wrong: an error makes a failed array, and
+/// operations within report the line that called the caller. For operations and layers that are built out
+/// of others (with `#[track_caller]`).
+///
+/// ```
+/// use lazul_core::{Array, Result, attempt};
+/// #[track_caller]
+/// fn halves(x: &Array) -> Array {
+///     attempt(|| {
+///         let parts = x.split(2, -1)?;
+///         Ok(&parts[0] + &parts[1])
+///     })
+/// }
+/// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [4]);
+/// assert_eq!(halves(&x).to_vec::<f32>()?, [4.0, 6.0]);
+/// assert!(halves(&x.slice_axis(0, 0, 3)).check().is_err());
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
-pub(crate) fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
+pub fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
     let site = call_site();
     with_site(site, f).unwrap_or_else(|e| Array::fail(e, site))
 }
