@@ -2,6 +2,13 @@
 
 #define EACH(i, n) for (u64 i = u64(blockIdx.x) * 256 + threadIdx.x; i < n; i += u64(gridDim.x) * 256)
 
+#ifdef ENTRY_fill
+KERNEL __launch_bounds__(256) fill(UNIT *dst, u64 bits, u64 n) {
+    BEGIN;
+    EACH(i, n) dst[i] = UNIT(bits);
+}
+#endif
+
 // In double precision, rounded once.
 #ifdef ENTRY_floats
 KERNEL __launch_bounds__(256) floats(T *dst, double start, double step, u64 n) {
