@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::{IntoOperand, Operand};
+use crate::ops::linalg;
 use crate::ops::scan::Scan;
 use crate::ops::search::Side;
 use crate::ops::{attempt, axis_of, error, prim};
@@ -199,6 +200,59 @@ fn scaled_normal(
     Ok(match scale {
         Some(scale) => numbers * (scale * root),
         None => numbers * root,
+    })
+}
+
+/// Normal vectors of mean `mean (…, d)` and covariance `cov (…, d, d)`, a symmetric matrix without negative
+/// eigenvalues: `shape ++ (d)` of a float dtype, drawn in f32. The other axes of both broadcast to `shape`.
+///
+/// Standard normal vectors times the symmetric square root of the covariance. What rounding left of
+/// eigenvalues below zero counts as zero.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (mean, cov) = (zeros(2, DType::F32), identity(2, DType::F32));
+/// let x = random::multivariate_normal(&mean, &cov, [100], DType::F32, Some(&random::key(0)));
+/// assert_eq!(x.shape()?, &[100, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn multivariate_normal(
+    mean: &Array,
+    cov: &Array,
+    shape: impl IntoInts,
+    dtype: DType,
+    key: Option<&Array>,
+) -> Array {
+    attempt(|| {
+        float_only("multivariate_normal", dtype)?;
+        mean.check()?;
+        cov.check()?;
+        let shape = checked_shape("multivariate_normal", shape)?;
+        let bad = |why: &str| {
+            Err(error(ErrorKind::Shape, "multivariate_normal", why.to_string(), &[mean, cov]))
+        };
+        let (lead, other) = match (&mean.0.shape[..], &cov.0.shape[..]) {
+            (&[ref lead @ .., d], &[ref other @ .., n, m]) if d == n && n == m => (lead, other),
+            _ => return bad("needs means (…, d) and covariances (…, d, d)"),
+        };
+        let fits = |axes: &[usize]| Shape::broadcast(axes, &shape).as_ref() == Some(&shape);
+        if !fits(lead) || !fits(other) {
+            return bad(&format!("means and covariances do not broadcast to {shape}"));
+        }
+        if mean.0.dtype == DType::C64 || cov.0.dtype == DType::C64 {
+            let why = "means and covariances are real";
+            return Err(error(ErrorKind::DType, "multivariate_normal", why, &[mean, cov]));
+        }
+        let (values, vectors) = linalg::eigh(&cov.astype(DType::F32), false);
+        let scaled = &vectors * values.maximum(0.0).sqrt().expand_dims(-2);
+        let root = scaled.matmul(&vectors.mt());
+        let mut numbers = shape;
+        numbers.push(mean.dim(-1)?);
+        // (…, 1, d) · (…, d, d)
+        let z = normal(&numbers, DType::F32, key).expand_dims(-2);
+        let spread = z.matmul(&root).squeeze(-2);
+        Ok((spread + mean.astype(DType::F32)).astype(dtype))
     })
 }
 
