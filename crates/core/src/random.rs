@@ -1,7 +1,8 @@
 //! Random numbers from keys: Threefry-2x32, the same bits as MLX's and JAX's for the same key.
 //!
 //! A key is a u32 array of two words. Functions take one, or `None` to draw from the process' own
-//! generator, which [`seed`] sets and which otherwise starts from the clock. The same key gives the
+//! generator, which [`seed`] sets and which otherwise starts from the clock; within a function that is
+//! compiled or is the body of a loop, which is traced once, a key is needed. The same key gives the
 //! same bits whatever the number of threads, fused or not.
 
 use crate::array::checked_shape;
@@ -13,7 +14,9 @@ use crate::ops::linalg;
 use crate::ops::scan::Scan;
 use crate::ops::search::Side;
 use crate::ops::{attempt, axis_of, error, prim};
+use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Shape};
+use std::cell::Cell;
 use std::sync::Mutex;
 
 static STATE: Mutex<Option<Array>> = Mutex::new(None);
@@ -43,10 +46,37 @@ pub fn key(seed: u64) -> Array {
     Array::from_slice(&[(seed >> 32) as u32, seed as u32], [2])
 }
 
+thread_local! {
+    /// The operation that is tracing a function to run it more than once, if one is.
+    static TRACING: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// While this lives, draws on this thread need keys: what is drawn without one while a function is traced
+/// would be a constant of it.
+pub(crate) struct Keyed(Option<&'static str>);
+
+impl Keyed {
+    pub(crate) fn start(op: &'static str) -> Keyed {
+        Keyed(TRACING.replace(Some(op)))
+    }
+}
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        TRACING.set(self.0);
+    }
+}
+
 /// The key given, or a fresh one of the process' generator.
+#[track_caller]
 fn key_or_next(key: Option<&Array>) -> Array {
     if let Some(key) = key {
         return key.clone();
+    }
+    if let Some(op) = TRACING.get() {
+        let why =
+            format!("a draw without a key would be the same in every run of what {op} traces");
+        return Array::fail(Error::new(ErrorKind::Value, "random", why), call_site());
     }
     let mut state = STATE.lock().unwrap_or_else(|e| e.into_inner());
     let now = state.take().unwrap_or_else(|| {
@@ -216,6 +246,10 @@ fn scaled_normal(
 /// assert_eq!(x.shape()?, &[100, 2]);
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
+///
+/// # Errors (as a failed array)
+/// For a dtype that is no float, complex operands, a covariance that is not square or not of the mean's
+/// length, and where the other axes do not broadcast to `shape`.
 #[track_caller]
 pub fn multivariate_normal(
     mean: &Array,
