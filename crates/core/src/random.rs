@@ -1,7 +1,8 @@
 //! Random numbers from keys: Threefry-2x32, the same bits as MLX's and JAX's for the same key.
 //!
 //! A key is a u32 array of two words. Functions take one, or `None` to draw from the process' own
-//! generator, which [`seed`] sets and which otherwise starts from the clock. The same key gives the
+//! generator, which [`seed`] sets and which otherwise starts from the clock; within a function that is
+//! compiled or is the body of a loop, which is traced once, a key is needed. The same key gives the
 //! same bits whatever the number of threads, fused or not.
 
 use crate::array::checked_shape;
@@ -9,10 +10,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
 use crate::operand::{IntoOperand, Operand};
+use crate::ops::linalg;
 use crate::ops::scan::Scan;
 use crate::ops::search::Side;
 use crate::ops::{attempt, axis_of, error, prim};
+use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Shape};
+use std::cell::Cell;
 use std::sync::Mutex;
 
 static STATE: Mutex<Option<Array>> = Mutex::new(None);
@@ -42,10 +46,37 @@ pub fn key(seed: u64) -> Array {
     Array::from_slice(&[(seed >> 32) as u32, seed as u32], [2])
 }
 
+thread_local! {
+    /// The operation that is tracing a function to run it more than once, if one is.
+    static TRACING: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// While this lives, draws on this thread need keys: what is drawn without one while a function is traced
+/// would be a constant of it.
+pub(crate) struct Keyed(Option<&'static str>);
+
+impl Keyed {
+    pub(crate) fn start(op: &'static str) -> Keyed {
+        Keyed(TRACING.replace(Some(op)))
+    }
+}
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        TRACING.set(self.0);
+    }
+}
+
 /// The key given, or a fresh one of the process' generator.
+#[track_caller]
 fn key_or_next(key: Option<&Array>) -> Array {
     if let Some(key) = key {
         return key.clone();
+    }
+    if let Some(op) = TRACING.get() {
+        let why =
+            format!("a draw without a key would be the same in every run of what {op} traces");
+        return Array::fail(Error::new(ErrorKind::Value, "random", why), call_site());
     }
     let mut state = STATE.lock().unwrap_or_else(|e| e.into_inner());
     let now = state.take().unwrap_or_else(|| {
@@ -199,6 +230,63 @@ fn scaled_normal(
     Ok(match scale {
         Some(scale) => numbers * (scale * root),
         None => numbers * root,
+    })
+}
+
+/// Normal vectors of mean `mean (…, d)` and covariance `cov (…, d, d)`, a symmetric matrix without negative
+/// eigenvalues: `shape ++ (d)` of a float dtype, drawn in f32. The other axes of both broadcast to `shape`.
+///
+/// Standard normal vectors times the symmetric square root of the covariance. What rounding left of
+/// eigenvalues below zero counts as zero.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (mean, cov) = (zeros(2, DType::F32), identity(2, DType::F32));
+/// let x = random::multivariate_normal(&mean, &cov, [100], DType::F32, Some(&random::key(0)));
+/// assert_eq!(x.shape()?, &[100, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors (as a failed array)
+/// For a dtype that is no float, complex operands, a covariance that is not square or not of the mean's
+/// length, and where the other axes do not broadcast to `shape`.
+#[track_caller]
+pub fn multivariate_normal(
+    mean: &Array,
+    cov: &Array,
+    shape: impl IntoInts,
+    dtype: DType,
+    key: Option<&Array>,
+) -> Array {
+    attempt(|| {
+        float_only("multivariate_normal", dtype)?;
+        mean.check()?;
+        cov.check()?;
+        let shape = checked_shape("multivariate_normal", shape)?;
+        let bad = |why: &str| {
+            Err(error(ErrorKind::Shape, "multivariate_normal", why.to_string(), &[mean, cov]))
+        };
+        let (lead, other) = match (&mean.0.shape[..], &cov.0.shape[..]) {
+            (&[ref lead @ .., d], &[ref other @ .., n, m]) if d == n && n == m => (lead, other),
+            _ => return bad("needs means (…, d) and covariances (…, d, d)"),
+        };
+        let fits = |axes: &[usize]| Shape::broadcast(axes, &shape).as_ref() == Some(&shape);
+        if !fits(lead) || !fits(other) {
+            return bad(&format!("means and covariances do not broadcast to {shape}"));
+        }
+        if mean.0.dtype == DType::C64 || cov.0.dtype == DType::C64 {
+            let why = "means and covariances are real";
+            return Err(error(ErrorKind::DType, "multivariate_normal", why, &[mean, cov]));
+        }
+        let (values, vectors) = linalg::eigh(&cov.astype(DType::F32), false);
+        let scaled = &vectors * values.maximum(0.0).sqrt().expand_dims(-2);
+        let root = scaled.matmul(&vectors.mt());
+        let mut numbers = shape;
+        numbers.push(mean.dim(-1)?);
+        // (…, 1, d) · (…, d, d)
+        let z = normal(&numbers, DType::F32, key).expand_dims(-2);
+        let spread = z.matmul(&root).squeeze(-2);
+        Ok((spread + mean.astype(DType::F32)).astype(dtype))
     })
 }
 

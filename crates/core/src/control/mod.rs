@@ -13,8 +13,8 @@ pub(crate) mod scan;
 pub(crate) mod whiles;
 
 pub use branch::cond;
-pub use call::checkpoint;
-pub use compile::{compile, compile_with_state};
+pub use call::{checkpoint, depends};
+pub use compile::{compile, compile_with_state, compiling, set_compiling};
 pub use custom::{CustomFunction, custom_function};
 pub use scan::{Loop, scan, scan_with};
 pub use whiles::while_loop;

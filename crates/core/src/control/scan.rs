@@ -121,6 +121,7 @@ fn looped(
     let specs: Vec<Spec> = init.iter().map(spec).chain(slices).collect();
     init.iter().try_for_each(|c| c.check())?;
     let mut ys = 0;
+    let keyed = crate::random::Keyed::start("scan");
     let graph = Graph::trace(&specs, |given| {
         let [carries, y] = body(&given[..init.len()], &given[init.len()..])?;
         if carries.len() != init.len() {
@@ -138,6 +139,7 @@ fn looped(
         Ok(carries.into_iter().chain(y).collect())
     })
     .map_err(|e| e.at(site))?;
+    drop(keyed);
     let graph = Arc::new(graph);
     let inputs: Inputs = init.iter().chain(xs).chain(&graph.captures).cloned().collect();
     let history = inherited(&inputs).is_some();

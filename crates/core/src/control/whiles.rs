@@ -72,6 +72,7 @@ fn repeated(
     let site = call_site();
     init.iter().try_for_each(|a| a.check())?;
     let specs: Vec<Spec> = init.iter().map(spec).collect();
+    let keyed = crate::random::Keyed::start(OP);
     let condition = Graph::trace(&specs, |xs| {
         let go = condition(xs)?;
         go.check()?;
@@ -98,6 +99,7 @@ fn repeated(
         Ok(made)
     })
     .map_err(|e| e.at(site))?;
+    drop(keyed);
     let inputs: Inputs =
         init.iter().chain(&condition.captures).chain(&body.captures).cloned().collect();
     let control = Control::While(While { condition: Arc::new(condition), body: Arc::new(body) });
