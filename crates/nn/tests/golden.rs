@@ -1,9 +1,12 @@
-//! Activations, losses and 20 steps of optimizers give what MLX gives in f32; `golden/train.py` made the
+//! Layers, activations, losses and 20 steps of optimizers give what MLX gives in f32; `golden/train.py` made the
 //! numbers.
 
 use lazul_core::Result;
 use lazul_core::prelude::*;
 use lazul_nn::activations as act;
+use lazul_nn::layers::{
+    AvgPool2d, BatchNorm, GroupNorm, InstanceNorm, Layer, Lstm, SinusoidalPositionalEncoding,
+};
 use lazul_nn::losses::{self, CrossEntropy, Reduction};
 use lazul_nn::optim::{AdaDelta, Adagrad, Adam, AdamW, Adamax, Optimizer, RmsProp};
 use std::collections::BTreeMap;
@@ -116,4 +119,25 @@ fn twenty_steps_are_mlx_s() -> Result<()> {
         golden.check(name, &all["weight"])?;
     }
     Ok(())
+}
+
+#[test]
+fn layers_are_mlx_s() -> Result<()> {
+    let golden = Golden::read();
+    let x = wave(&[2, 5, 4], 0.7);
+    let bias = Some(wave(&[12], 0.7));
+    let lstm = Lstm { wx: wave(&[12, 4], 0.3), wh: wave(&[12, 3], 0.9), bias };
+    golden.check("lstm", &lstm.forward(&x, None)?.0)?;
+    let mut group = GroupNorm::new(2, 4)?;
+    golden.check("group", &group.forward(&x))?;
+    group.pytorch_compatible = true;
+    golden.check("group_torch", &group.forward(&x))?;
+    golden.check("instance", &InstanceNorm::new(4, 1e-5, false).forward(&x))?;
+    let mut norm = BatchNorm::new(4);
+    golden.check("batch", &norm.forward_mut(&x))?;
+    golden.check("batch_var", norm.running_var.as_ref().unwrap())?;
+    let image = wave(&[1, 4, 4, 2], 0.7);
+    golden.check("avg_pool", &AvgPool2d::new([2, 2])?.forward(&image))?;
+    let places = arange(3, DType::F32);
+    golden.check("sinusoidal", &SinusoidalPositionalEncoding::new(8)?.forward(&places))
 }
