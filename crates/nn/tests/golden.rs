@@ -5,7 +5,7 @@ use lazul_core::Result;
 use lazul_core::prelude::*;
 use lazul_nn::activations as act;
 use lazul_nn::layers::{
-    AvgPool2d, BatchNorm, GroupNorm, InstanceNorm, Layer, Lstm, SinusoidalPositionalEncoding,
+    AvgPool2d, BatchNorm, GroupNorm, Gru, InstanceNorm, Layer, Lstm, SinusoidalPositionalEncoding,
 };
 use lazul_nn::losses::{self, CrossEntropy, Reduction};
 use lazul_nn::optim::{AdaDelta, Adagrad, Adam, AdamW, Adamax, Optimizer, RmsProp};
@@ -128,6 +128,9 @@ fn layers_are_mlx_s() -> Result<()> {
     let bias = Some(wave(&[12], 0.7));
     let lstm = Lstm { wx: wave(&[12, 4], 0.3), wh: wave(&[12, 3], 0.9), bias };
     golden.check("lstm", &lstm.forward(&x, None)?.0)?;
+    let (b, bhn) = (Some(wave(&[9], 0.7)), Some(wave(&[3], 0.7)));
+    let gru = Gru { wx: wave(&[9, 4], 0.3), wh: wave(&[9, 3], 0.9), b, bhn };
+    golden.check("gru", &gru.forward_from(&x, Some(&zeros([2, 3], DType::F32))))?;
     let mut group = GroupNorm::new(2, 4)?;
     golden.check("group", &group.forward(&x))?;
     group.pytorch_compatible = true;
