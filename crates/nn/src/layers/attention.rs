@@ -69,7 +69,7 @@ impl MultiHeadAttention {
     ) -> Result<MultiHeadAttention> {
         let key_input = others.key_input.unwrap_or(dims);
         let value = others.value.unwrap_or(dims);
-        if heads == 0 || dims % heads != 0 || value % heads != 0 {
+        if heads == 0 || !dims.is_multiple_of(heads) || !value.is_multiple_of(heads) {
             let why = format!("{dims} and {value} features do not divide into {heads} heads");
             return Err(Error::new(ErrorKind::Value, "MultiHeadAttention", why));
         }

@@ -102,10 +102,10 @@ fn normalised(
 ) -> Array {
     let mut y = (x - mean) * (var + eps).rsqrt();
     if let Some(weight) = weight {
-        y = y * weight;
+        y *= weight;
     }
     if let Some(bias) = bias {
-        y = y + bias;
+        y += bias;
     }
     y.astype(dtype)
 }
@@ -201,7 +201,7 @@ impl GroupNorm {
     /// # Errors
     /// If the channels do not divide into groups.
     pub fn new(groups: usize, dims: usize) -> Result<GroupNorm> {
-        if groups == 0 || dims % groups != 0 {
+        if groups == 0 || !dims.is_multiple_of(groups) {
             let why = format!("{dims} channels do not divide into {groups} groups");
             return Err(Error::new(ErrorKind::Value, "GroupNorm", why));
         }
@@ -229,10 +229,10 @@ impl GroupNorm {
             let y = normalised(&grouped, [&mean, &var], self.eps, [&None, &None], x.dtype()?);
             let mut y = y.reshape(&shape);
             if let Some(weight) = &self.weight {
-                y = y * weight;
+                y *= weight;
             }
             if let Some(bias) = &self.bias {
-                y = y + bias;
+                y += bias;
             }
             Ok(y.astype(dtype))
         })

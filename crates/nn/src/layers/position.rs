@@ -77,7 +77,7 @@ impl SinusoidalPositionalEncoding {
     /// # Errors
     /// If `dims` is 0 or odd.
     pub fn new(dims: usize) -> Result<SinusoidalPositionalEncoding> {
-        if dims == 0 || dims % 2 != 0 {
+        if dims == 0 || !dims.is_multiple_of(2) {
             let why = format!("needs an even number of features, not {dims}");
             return Err(Error::new(ErrorKind::Value, "SinusoidalPositionalEncoding", why));
         }
@@ -102,7 +102,7 @@ impl SinusoidalPositionalEncoding {
             let fall = arange(half as i64, DType::F64) / (half.max(2) - 1) as f64;
             let mut sigmas = (fall * (low - high) + high).exp();
             if self.full_turns {
-                sigmas = sigmas * (2.0 * PI);
+                sigmas *= 2.0 * PI;
             }
             let angles = x.astype(dtype).expand_dims(-1) * sigmas.astype(dtype);
             let (sin, cos) = (angles.sin(), angles.cos());

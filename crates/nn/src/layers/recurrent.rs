@@ -184,7 +184,7 @@ impl Gru {
                 let (r, z) = (rz.slice_axis(-1, 0, n), rz.slice_axis(-1, n, None));
                 let mut u = u.slice_axis(-1, 2 * n, None);
                 if let Some(bhn) = &self.bhn {
-                    u = u + bhn;
+                    u += bhn;
                 }
                 let new = (x.slice_axis(-1, 2 * n, None) + r * u).tanh();
                 let h = &new + z * (h - &new);

@@ -72,7 +72,7 @@ fn taps(n: usize, m: usize, scale: f64, how: Interpolate) -> Vec<Tap> {
         Interpolate::Nearest => {
             let ratio = n as f64 / m as f64;
             let place = |i: usize| {
-                if m % n == 0 {
+                if m.is_multiple_of(n) {
                     (i / (m / n)) as f64
                 } else if m > n {
                     // In single precision, so that ties fall as they do for MLX.

@@ -211,7 +211,7 @@ impl Optimizer for Muon {
             along = orthogonalised(&along.reshape([first as i64, -1]), self.ns_steps)?;
             along = along.reshape(shape);
             let ratio = shape[shape.len() - 2] as f64 / last as f64;
-            rate = rate * ratio.max(1.0).sqrt();
+            rate *= ratio.max(1.0).sqrt();
         }
         Ok(one.value - rate * along)
     }
