@@ -395,16 +395,16 @@ pub fn mish(x: &Array) -> Array {
     in_f32(x, |x| x * softplus(x).tanh())
 }
 
-/// 1 where `x > threshold` (MLX: 0), 0 elsewhere, as i32.
+/// 1 where `x >= threshold` (MLX: 0), 0 elsewhere, as i32.
 ///
 /// ```
 /// use lazul_core::prelude::*;
 /// use lazul_nn::activations::step;
 /// let x = Array::from_slice(&[-1.0f32, 0.0, 1.0], [3]);
-/// assert_eq!(step(&x, 0.0).to_vec::<i32>()?, [0, 0, 1]);
+/// assert_eq!(step(&x, 0.0).to_vec::<i32>()?, [0, 1, 1]);
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 #[track_caller]
 pub fn step(x: &Array, threshold: f64) -> Array {
-    x.greater(threshold).astype(DType::I32)
+    x.greater_equal(threshold).astype(DType::I32)
 }
