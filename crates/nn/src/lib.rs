@@ -5,6 +5,10 @@
 //! names and indices (`layers.0.self_attn.q_proj.weight`), which are also its names in published
 //! checkpoints: loading is a look-up ([`Weights`]).
 //!
+//! [`layers`] are modules, most of them a [`Layer`] that a [`Sequential`] can hold; [`activations`],
+//! [`losses`] and [`init`] are functions; [`value_and_grad`] differentiates by a module's parameters, and
+//! [`optim`] moves them. Names of parameters, layouts and defaults are MLX's.
+//!
 //! Quantization is a property of [`Linear`] and [`Embedding`] ([`Weight`]), never a second set of
 //! models.
 

@@ -17,6 +17,8 @@ mod norm;
 mod pooling;
 mod position;
 mod recurrent;
+#[cfg(test)]
+mod tests;
 mod transformer;
 mod upsample;
 

@@ -35,6 +35,8 @@ mod factored;
 mod momentum;
 mod multi;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use adaptive::{AdaDelta, Adagrad, Adam, AdamW, Adamax, RmsProp};
 pub use clip::clip_grad_norm;
