@@ -501,16 +501,17 @@ impl Node<'_> {
         q.check().map_err(|e| (ErrorKind::Value, e.message().to_string()))?;
         let parts = &self.inputs[first.min(last)..last];
         if let Some(format) = q.blocks() {
-            let [(shape, dtype)] = parts else {
-                return Err((ErrorKind::Value, "blocks are one operand".into()));
+            let [blocks] = parts else {
+                return Err((ErrorKind::Value, "blocks are one part of a product".into()));
             };
-            dtypes(*dtype == DType::U8)?;
-            let [lead @ .., bytes] = &shape[..] else {
+            let [lead @ .., bytes] = &blocks.0[..] else {
                 return shapes(false).map(|()| (Vec::new(), 0));
             };
-            shapes(!lead.is_empty() && bytes % format.bytes() == 0)?;
-            let k = bytes / format.bytes() * format.elements();
-            return Ok(([lead, &[k]].concat(), k));
+            shapes(!lead.is_empty() && bytes.is_multiple_of(format.bytes()))?;
+            dtypes(blocks.1 == DType::U8)?;
+            let k = (bytes / format.bytes()).checked_mul(format.elements());
+            shapes(k.is_some())?;
+            return Ok(([lead, &[k.unwrap_or(0)]].concat(), k.unwrap_or(0)));
         }
         let ([codes, scales], rest) = match parts {
             [codes, scales, rest @ ..] => ([codes, scales], rest),
