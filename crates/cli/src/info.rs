@@ -13,7 +13,11 @@ use std::process::ExitCode;
 pub(crate) fn run(args: InfoArgs) -> anyhow::Result<ExitCode> {
     let name = args.model.or(args.model_flag);
     let checkpoint = open::by_name(name.as_deref())?;
-    let facts = Facts::of(&checkpoint, args.context)?;
+    let context = args.context.unwrap_or_else(|| {
+        let made_for = checkpoint.config.get("max_position_embeddings").and_then(Value::as_u64);
+        made_for.map_or(4096, |n| n.min(4096) as usize)
+    });
+    let facts = Facts::of(&checkpoint, context)?;
     let text = if args.json {
         format!("{}\n", facts.to_json(&checkpoint))
     } else {

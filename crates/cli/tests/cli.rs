@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 fn lazul(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lazul"));
-    command.args(args).env_remove("LAZUL_LOG").stdin(Stdio::null());
+    command.args(args).env_remove("LAZUL_LOG").env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
     command
 }
 
@@ -91,11 +91,16 @@ fn stop_strings_end_the_text() {
 
 #[test]
 fn wrong_arguments_are_explained() {
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["generate", "--model", "/nowhere/at/all"], 1, "/nowhere/at/all"),
-        (&["generate", "--temp=-1"], 1, "temp must be"),
-        (&["generate", "--temp=nan"], 1, "temp"),
-        (&["generate", "--top-p", "7"], 1, "top_p"),
+        (&["generate", "--temp=-1"], 2, "--temp"),
+        (&["generate", "--temp=nan"], 2, "--temp"),
+        (&["generate", "--top-p", "7"], 2, "--top-p"),
+        (&["generate", "--temp", "-1"], 2, "--temp"),
+        (&["generate", "--prefill-step-size", "0"], 2, "--prefill-step-size"),
+        (&["generate", "--model", "models/missing"], 1, "no folder models/missing"),
+        (&["generate", "--chat-template-config", "{"], 1, "--chat-template-config"),
+        (&["generate", "--model", "Cargo.toml"], 1, "is a file"),
         (&["generate", "--prompt", ""], 1, "no tokens"),
         (&["generate", "--system-prompt", "x"], 1, "chat template"),
         (&["frobnicate"], 2, "frobnicate"),
