@@ -1,6 +1,7 @@
 //! Dropout: in training, parts of an array become zero at random and the rest makes up for them.
 //!
-//! Keys come from the global generator ([`random::seed`]). Source: Srivastava et al., 2014.
+//! Keys come from the global generator ([`random::seed`]), or from the caller: a compiled step needs a key
+//! that is new each time, so it takes one as an argument. Source: Srivastava et al., 2014.
 
 use super::error;
 use crate::module::Training;
@@ -14,10 +15,10 @@ fn checked(op: &'static str, p: f64) -> Result<f64> {
 }
 
 /// Zeros with probability `p` for each element of `mask`'s shape, which broadcasts against `x`.
-fn drop(x: &Array, p: f64, mask: &[usize]) -> Array {
+fn drop(x: &Array, p: f64, mask: &[usize], key: Option<&Array>) -> Array {
     let keep = 1.0 - p;
     // A selection: a dropped infinity is zero as well.
-    where_(random::bernoulli(keep, mask, None), x * (1.0 / keep), 0)
+    where_(random::bernoulli(keep, mask, key), x * (1.0 / keep), 0)
 }
 
 /// Drops single elements.
@@ -54,11 +55,33 @@ impl Dropout {
     /// `x` of any shape → same shape.
     #[track_caller]
     pub fn forward(&self, x: &Array) -> Array {
+        self.apply(x, None)
+    }
+
+    /// As [`Self::forward`], with a `key` ([`random::key`]) for the mask.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::layers::Dropout;
+    /// let dropout = Dropout::new(0.5)?;
+    /// let step = compile(|(x, key): &(Array, Array)| dropout.forward_with_key(x, key));
+    /// let x = ones([100], DType::F32);
+    /// let [a, b] = [1, 2].map(|seed| step(&(x.clone(), random::key(seed))));
+    /// assert_ne!(a?.to_vec::<f32>()?, b?.to_vec::<f32>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn forward_with_key(&self, x: &Array, key: &Array) -> Array {
+        self.apply(x, Some(key))
+    }
+
+    #[track_caller]
+    fn apply(&self, x: &Array, key: Option<&Array>) -> Array {
         attempt(|| {
             if !self.training.0 || self.p == 0.0 {
                 return Ok(x.clone());
             }
-            Ok(drop(x, self.p, x.shape()?))
+            Ok(drop(x, self.p, x.shape()?, key))
         })
     }
 }
@@ -99,6 +122,17 @@ macro_rules! channel_dropout {
             #[doc = concat!("`x ", $shape, "` → same shape.")]
             #[track_caller]
             pub fn forward(&self, x: &Array) -> Array {
+                self.apply(x, None)
+            }
+
+            /// As [`Self::forward`], with a `key` ([`random::key`]) for the mask.
+            #[track_caller]
+            pub fn forward_with_key(&self, x: &Array, key: &Array) -> Array {
+                self.apply(x, Some(key))
+            }
+
+            #[track_caller]
+            fn apply(&self, x: &Array, key: Option<&Array>) -> Array {
                 attempt(|| {
                     let shape = x.shape()?;
                     let spatial = match shape.len() {
@@ -114,7 +148,7 @@ macro_rules! channel_dropout {
                     }
                     let mut mask = shape.to_vec();
                     mask[spatial].fill(1);
-                    Ok(drop(x, self.p, &mask))
+                    Ok(drop(x, self.p, &mask, key))
                 })
             }
         }
