@@ -67,7 +67,7 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
                 Array::from_slice(&[1, 2, 3], [2, 2]);
                 zeros([-1], DType::F32);
                 zeros([i64::MAX, 9], DType::F32);
-                f(&[2, 3]).diag(0).diag(0).diagonal(0);
+                f(&[2, 3, 4]).diag(0);
             },
         ),
         (
@@ -89,7 +89,6 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
                 f(&[0]).max(..);
                 f(&[2, 0]).argmax(1);
                 f(&[2]).cumsum(1, Default::default());
-                of(&[2], DType::C64).median(..);
             },
         ),
         (
@@ -151,7 +150,6 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
             wrong! {
                 conv2d(&f(&[1, 4, 4, 3]), &f(&[8, 3, 3, 2]), Default::default());
                 conv1d(&f(&[1, 4, 4, 3]), &f(&[8, 3, 3]), Default::default());
-                conv2d(&f(&[1, 4, 4, 3]), &of(&[8, 3, 3, 3], DType::I32), Default::default());
             },
         ),
         (
@@ -177,7 +175,6 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
             "Fourier transforms",
             wrong! {
                 fft::fft(&f(&[0]), Default::default());
-                fft::fft(&of(&[4], DType::F64), Default::default());
                 fft::rfft(&of(&[4], DType::C64), Default::default());
             },
         ),
@@ -188,7 +185,6 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
                 linalg::inv(&zeros([2, 2], DType::F32));
                 linalg::cholesky(&(f(&[2, 2]) * -1.0), false);
                 linalg::solve(&f(&[2, 2]), &f(&[3, 1]));
-                linalg::svdvals(&of(&[2, 2], DType::F16));
                 linalg::det(&f(&[3]));
             },
         ),
@@ -208,20 +204,26 @@ fn families() -> Vec<(&'static str, Vec<Wrong>)> {
 #[test]
 fn the_page_says_what_wrong_calls_say() {
     let mut page = HEAD.to_string();
+    let mut sound: Vec<String> = Vec::new();
     for (family, calls) in families() {
         let _ = write!(page, "\n## {family}\n\n| call | kind | message |\n|---|---|---|\n");
         for Wrong { code, line, outcome } in calls {
-            let error = outcome.map_err(Some).and(Err::<(), _>(None)).unwrap_err();
-            let error = error.unwrap_or_else(|| panic!("line {line}: {code} is no wrong call"));
+            let Err(error) = outcome else {
+                sound.push(format!("line {line}: {code} is no wrong call"));
+                continue;
+            };
             let text = error.to_string();
-            let (what, place) = text.split_once("; at ").unwrap_or_else(|| panic!("no place: {text}"));
-            assert!(place.contains("error_messages.rs:"), "{code}: {place}");
+            let (what, place) = text.split_once("; at ").unwrap_or((&text, "nowhere"));
+            if !place.contains("error_messages.rs:") {
+                sound.push(format!("line {line}: {text}: {place}"));
+            }
             assert_ne!(error.kind(), ErrorKind::Internal, "{code}: {text}");
             let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
             let cell = |s: &str| s.replace('|', "\\|");
             let _ = writeln!(page, "| `{}` | `{:?}` | {} |", cell(&code), error.kind(), cell(what));
         }
     }
+    assert!(sound.is_empty(), "{sound:#?}");
     if std::env::var_os("LAZUL_BLESS").is_some() {
         std::fs::write(PAGE, &page).expect("the page can be written");
     }

@@ -213,8 +213,9 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     // What does not depend on arguments is computed now, once.
     // Arrays of a transform that is running may have no values yet, and are inputs like any other.
     crate::eval::eval(graph.captures.iter().filter(|a| !watched(a)))?;
-    let leaves = |from: usize| graph.arguments[from..].iter().cloned();
-    let named = (state.with_leaves(leaves(0)), argument.with_leaves(leaves(n)));
+    let (first, rest) = graph.arguments.split_at(n);
+    let named =
+        (state.with_leaves(first.iter().cloned()), argument.with_leaves(rest.iter().cloned()));
     Ok(Traced { graph: Arc::new(graph), template, _named: named })
 }
 

@@ -45,8 +45,10 @@ pub struct Quantized {
 ///
 /// # Errors
 /// If bits is none of 1, 2, 3, 4, 5, 6, 8 or the group size none of 32, 64, 128.
+#[track_caller]
 pub fn quantization(group_size: u32, bits: u32) -> Result<Quantization> {
-    Quantization::new("affine", Some(group_size), Some(bits))
+    let site = call_site();
+    Quantization::new("affine", Some(group_size), Some(bits)).map_err(|e| e.at(site))
 }
 
 /// Whether a dtype can be quantized, and multiplied by what is.

@@ -2,7 +2,7 @@
 
 use super::Layer;
 use crate::module::{Module, Visitor, VisitorMut};
-use lazul_core::Array;
+use lazul_core::{Array, attempt, scope};
 
 /// Layers that are applied one after another; parameters are called `layers.0.weight` and so on.
 ///
@@ -50,13 +50,25 @@ impl Module for Sequential {
 impl Layer for Sequential {
     #[track_caller]
     fn forward(&self, x: &Array) -> Array {
-        self.layers.iter().fold(x.clone(), |x, layer| layer.forward(&x))
+        // The caller's line is lost behind a pointer to a layer, so it is kept here.
+        attempt(|| {
+            let layers = self.layers.iter().enumerate();
+            Ok(layers.fold(x.clone(), |x, (i, layer)| within(i, || layer.forward(&x))))
+        })
     }
 
     #[track_caller]
     fn forward_mut(&mut self, x: &Array) -> Array {
-        self.layers.iter_mut().fold(x.clone(), |x, layer| layer.forward_mut(&x))
+        attempt(|| {
+            let layers = self.layers.iter_mut().enumerate();
+            Ok(layers.fold(x.clone(), |x, (i, layer)| within(i, || layer.forward_mut(&x))))
+        })
     }
+}
+
+/// Runs a layer so that its errors say which it is.
+fn within(i: usize, f: impl FnOnce() -> Array) -> Array {
+    scope(&format!("layers.{i}"), f)
 }
 
 /// Gives its input.

@@ -34,10 +34,12 @@ fn inputs_of_the_wrong_shape_are_failed_arrays() -> Result<()> {
         ("Gru", Box::new(Gru::init(2, 2, true, None)?)),
         ("upsample", Box::new(Upsample::new(&[2.0], Interpolate::Nearest)?)),
     ];
-    for (op, layer) in &all {
+    for (op, layer) in all {
+        let layer = Sequential { layers: vec![layer] };
         let error = layer.forward(&flat).check().expect_err(op);
-        assert_eq!(error.op(), *op, "{error}");
+        assert_eq!(error.op(), op, "{error}");
         assert!(error.site().is_some_and(|s| s.file().ends_with("tests.rs")), "{error}");
+        assert!(error.to_string().contains("in layers.0"), "{error}");
         // What was wrong before stays what is reported.
         let before = layer.forward(&flat.reshape([7])).check().expect_err(op);
         assert_eq!(before.op(), "reshape");
