@@ -56,8 +56,20 @@ pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
 /// ```
 #[track_caller]
 pub fn stack(arrays: &[Array], axis: i64) -> Array {
-    let expanded: Vec<Array> = arrays.iter().map(|a| a.expand_dims(axis)).collect();
-    concatenate(&expanded, axis)
+    attempt(|| {
+        if let Some((first, rest)) = arrays.split_first() {
+            let shape = first.shape()?;
+            for other in rest {
+                if other.shape()? != shape {
+                    let all: Vec<&Array> = arrays.iter().collect();
+                    let why = "shapes must be the same";
+                    return Err(error(ErrorKind::Shape, "stack", why, &all));
+                }
+            }
+        }
+        let expanded: Vec<Array> = arrays.iter().map(|a| a.expand_dims(axis)).collect();
+        Ok(concatenate(&expanded, axis))
+    })
 }
 
 impl Array {

@@ -13,6 +13,15 @@ pub(super) enum Label {
     Letter(char),
 }
 
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Label::Letter(letter) => write!(f, "{letter}"),
+            Label::Ellipsis(i) => write!(f, "the ellipsis' axis {}", -1 - *i as i64),
+        }
+    }
+}
+
 /// Labels of all operands and of the result, and the lengths of their axes.
 pub(super) struct Equation {
     /// The subscripts with the result's written out, for messages.
@@ -110,7 +119,7 @@ impl Equation {
                 if *known == 1 {
                     *known = d;
                 } else if d != 1 && *known != d {
-                    return Err(bad(format!("{label:?} has lengths {known} and {d}")));
+                    return Err(bad(format!("{label} has lengths {known} and {d}")));
                 }
             }
         }
@@ -131,10 +140,10 @@ impl Equation {
         };
         for (i, label) in output.iter().enumerate() {
             if output[..i].contains(label) {
-                return Err(bad(format!("the result has {label:?} twice")));
+                return Err(bad(format!("the result has {label} twice")));
             }
             if !sizes.contains_key(label) {
-                return Err(bad(format!("no operand has the result's {label:?}")));
+                return Err(bad(format!("no operand has the result's {label}")));
             }
         }
         let text = match right {
