@@ -13,8 +13,7 @@ use crate::{
 pub type Spec = (Shape, DType);
 
 /// Checks that a primitive with these operands gives these outputs: their numbers, shapes and dtypes,
-/// and that no attribute leads outside of an operand. Operands may lack what broadcasting to the output
-/// adds where the primitive broadcasts. What depends on values, an index that is out of bounds, say, is
+/// and that no attribute leads outside of an operand. What depends on values, an index that is out of bounds, say, is
 /// the backend's to check.
 ///
 /// ```
@@ -147,14 +146,13 @@ impl Node<'_> {
             }
             Prim::Binary(op) => {
                 self.count(2, 1)?;
-                let both = Shape::broadcast(self.shape(0), self.shape(1));
-                shapes(both.is_some_and(|s| *s == *self.out().0))?;
+                shapes((0..2).all(|i| self.shape(i) == self.out().0))?;
                 dtypes(self.dtype(0) == self.dtype(1))?;
                 dtypes(op.rule().resolve(self.dtype(0)) == Ok((self.dtype(0), self.out().1)))
             }
             Prim::Select => {
                 self.count(3, 1)?;
-                shapes((0..3).all(|i| fits(self.shape(i), self.out().0)))?;
+                shapes((0..3).all(|i| self.shape(i) == self.out().0))?;
                 let d = self.out().1;
                 dtypes(self.dtype(0) == DType::Bool && self.dtype(1) == d && self.dtype(2) == d)
             }
@@ -238,14 +236,14 @@ impl Node<'_> {
                 let n = axes.len();
                 self.count(2 + n, 1)?;
                 let expected = self.indexed(axes, 1..1 + n)?;
-                shapes(fits(self.shape(1 + n), &expected))?;
+                shapes(*self.shape(1 + n) == *expected)?;
                 dtypes(self.dtype(1 + n) == self.dtype(0))?;
                 self.same()
             }
             Prim::ScatterAxis { axis, .. } => {
                 self.count(3, 1)?;
                 self.along(*axis, self.shape(1))?;
-                shapes(fits(self.shape(2), self.shape(1)))?;
+                shapes(self.shape(2) == self.shape(1))?;
                 dtypes(self.dtype(2) == self.dtype(0))?;
                 self.same()
             }
@@ -374,15 +372,13 @@ impl Node<'_> {
         indices: std::ops::Range<usize>,
     ) -> Result<Vec<usize>, (ErrorKind, String)> {
         distinct(axes, self.shape(0).len())?;
-        let mut shape = Shape::scalar();
+        let mut shape: Option<&[usize]> = None;
         for i in indices {
             self.integers(i)?;
-            let Some(both) = Shape::broadcast(&shape, self.shape(i)) else {
-                return shapes(false).map(|()| Vec::new());
-            };
-            shape = both;
+            shapes(shape.is_none_or(|s| s == self.shape(i)))?;
+            shape = Some(self.shape(i));
         }
-        Ok([&shape[..], &others(self.shape(0), axes)].concat())
+        Ok([shape.unwrap_or_default(), &others(self.shape(0), axes)].concat())
     }
 
     /// Operand 1 indexes operand 0 along `axis`.
@@ -393,14 +389,14 @@ impl Node<'_> {
         let (mut a, mut b) = (from.to_vec(), index.to_vec());
         shapes(a.len() == b.len())?;
         (a[axis as usize], b[axis as usize]) = (1, 1);
-        shapes(fits(&a, &b))
+        shapes(a == b)
     }
 
-    /// The output is a product of matrices whose batches broadcast.
+    /// The output is a product of matrices of one batch.
     fn product(&self, a: &[usize], b: &[usize]) -> Checked {
         let ([lead_a @ .., m, k], [lead_b @ .., l, n]) = (a, b) else { return shapes(false) };
-        let Some(lead) = Shape::broadcast(lead_a, lead_b) else { return shapes(false) };
-        shapes(k == l && *self.out().0 == [&lead[..], &[*m, *n]].concat())
+        shapes(lead_a == lead_b && k == l)?;
+        shapes(*self.out().0 == [lead_a, &[*m, *n]].concat())
     }
 
     fn conv(&self, op: &crate::ConvOp) -> Checked {
@@ -699,7 +695,7 @@ impl Node<'_> {
                 dtypes(self.dtype(1) == dtype && self.dtype(2) == dtype)?;
                 let mut next = 3;
                 if *mask {
-                    shapes(fits(self.shape(next), &[b, h, tq, tk]))?;
+                    shapes(*self.shape(next) == [b, h, tq, tk])?;
                     let kind = self.dtype(next);
                     dtypes(kind == DType::Bool || kind.is_float())?;
                     next += 1;
