@@ -170,7 +170,7 @@ impl Node<'_> {
                 self.reduced(axes)?;
                 let (from, to) = (self.dtype(0), self.out().1);
                 dtypes(match op {
-                    ReduceOp::All | ReduceOp::Any => from == DType::Bool && to == DType::Bool,
+                    ReduceOp::All | ReduceOp::Any => to == DType::Bool,
                     ReduceOp::Min | ReduceOp::Max => from == to,
                     ReduceOp::Sum | ReduceOp::Prod => from == to || widened(from, to),
                 })
@@ -189,7 +189,7 @@ impl Node<'_> {
                 shapes(self.shape(0) == self.out().0)?;
                 let (from, to) = (self.dtype(0), self.out().1);
                 dtypes(
-                    from == to || matches!(op, ScanOp::Sum | ScanOp::Prod) && widened(from, to),
+                    from == to || !matches!(op, ScanOp::Min | ScanOp::Max) && widened(from, to),
                 )?;
                 dtypes(*op != ScanOp::LogAddExp || to.is_inexact())
             }
@@ -724,7 +724,10 @@ fn stored(mut w: Vec<usize>, transpose: bool) -> Vec<usize> {
     w
 }
 
-/// Whether sums of integers `from` may be made in `to`.
+/// Whether sums of numbers `from` may be made in `to`.
 fn widened(from: DType, to: DType) -> bool {
-    !from.is_inexact() && to.is_integer() && to.size() >= from.size()
+    match to {
+        DType::F32 => !matches!(from, DType::F64 | DType::C64),
+        _ => !from.is_inexact() && to.is_integer() && to.size() >= from.size(),
+    }
 }

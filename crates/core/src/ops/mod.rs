@@ -112,6 +112,9 @@ pub(crate) fn broadcast_unchecked(
     if a.0.shape == *shape {
         return a.clone();
     }
+    if let Err(error) = check_shape("broadcast_to", shape) {
+        return Array::fail(error, site);
+    }
     let inputs = Inputs::from_iter([a.clone()]);
     Array::lazy(Op::Prim(Prim::View(ViewOp::Broadcast)), inputs, shape.clone(), a.0.dtype, site)
 }
