@@ -316,7 +316,7 @@ pub(crate) fn matmul(q: Quantization, transpose: bool, job: &Job<'_>) {
     let batch = rows.batch.shape.iter().product();
     let c = Output { ptr: out.ptr, dtype: out.dtype, m: rows.count, n, transposed: false };
     #[cfg(target_arch = "x86_64")]
-    if k > 0 && tiles::apply(&weights) {
+    if k > 0 && tiles::supports(&weights) {
         for i in 0..batch {
             let pair = std::iter::once((i, i));
             tiles::products((rows.count, n, k), &left, (&weights, i), &c, pair);
@@ -349,7 +349,7 @@ pub(crate) fn gather(q: Quantization, transpose: bool, job: &Job<'_>) -> Result<
     let n = out.shape[out.shape.len() - 1];
     let c = Output { ptr: out.ptr, dtype: out.dtype, m, n, transposed: false };
     #[cfg(target_arch = "x86_64")]
-    if k > 0 && tiles::apply(&weights) {
+    if k > 0 && tiles::supports(&weights) {
         for (matrix, pairs) in picks.groups() {
             tiles::products((m, n, k), &left, (&weights, matrix), &c, pairs);
         }

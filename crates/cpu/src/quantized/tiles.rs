@@ -16,18 +16,20 @@
 //! [`crate::matmul::driver`]. The choice hangs on that row or panel alone, so an element's bits depend
 //! on nothing but its row, its column, and whether its panel's scales are finite.
 
+mod activations;
+mod scales;
+
 use super::halves::{self, Part};
 use super::pack::Weights;
 use super::rows;
 use crate::convert;
 use crate::isa::tiles;
 use crate::matmul::Output;
-use crate::matmul::driver::{Product, Shared, with_scratch};
+use crate::matmul::driver::{Product, with_scratch};
 use crate::matmul::pack::Dense;
 use crate::matmul::tile::groups::{self, Block, LANES, SUMS};
-use crate::matmul::turn::{Prefetch, deal, turn};
+use crate::matmul::turn::{Prefetch, deal};
 use crate::pool;
-use half::bf16;
 use lazul_ir::DType;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -66,7 +68,7 @@ struct TileProduct<'a> {
 }
 
 /// Whether products with these weights go to the unit.
-pub(super) fn apply(w: &Weights) -> bool {
+pub(super) fn supports(w: &Weights) -> bool {
     static THERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     w.transpose && *THERE.get_or_init(|| tiles() && halves::available())
 }
@@ -192,112 +194,6 @@ impl TileProduct<'_> {
         Product::<f32> { batch: 1, m: 1, n, k: self.k, a: &a, b: &b, c: &c }.run();
     }
 
-    /// Packs rows, and says which of them the unit cannot take.
-    fn pack(
-        &self,
-        plan: &Plan,
-        lines: &[Line],
-        words: &mut [u32],
-        totals: &mut [f32],
-    ) -> Vec<AtomicBool> {
-        let strange: Vec<AtomicBool> = lines.iter().map(|_| AtomicBool::new(false)).collect();
-        let (words, totals) = (Shared(words.as_mut_ptr()), Shared(totals.as_mut_ptr()));
-        let grain = (GRAIN / (LANES * self.k)).max(1);
-        pool::parallel_ranges(lines.len().div_ceil(LANES), grain, |start, end| {
-            let (words, totals) = (&words, &totals);
-            for block in start..end {
-                let rows = block * LANES..((block + 1) * LANES).min(lines.len());
-                // SAFETY: blocks have their own places in both buffers; the processor has the unit,
-                // and so AVX-512.
-                unsafe {
-                    let words = words.0.add(block * plan.words());
-                    let totals = totals.0.add(block * plan.groups * LANES);
-                    self.pack_block(plan, &lines[rows.clone()], words, totals, &strange[rows]);
-                }
-            }
-        });
-        strange
-    }
-
-    /// # Safety
-    /// There must be room for a block at `words` and `totals`, and the processor must have AVX-512.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn pack_block(
-        &self,
-        plan: &Plan,
-        lines: &[Line],
-        words: *mut u32,
-        totals: *mut f32,
-        strange: &[AtomicBool],
-    ) {
-        let k = self.k;
-        let (dtype, distance) = self.x;
-        // Rows lie at whole cache lines apart, in `parts` pieces each.
-        let stride = (2 * k).next_multiple_of(64);
-        with_scratch::<u16, _>(lines.len() * plan.parts * stride / 2, |pieces| {
-            with_scratch::<f32, _>(k, |row| {
-                for (i, line) in lines.iter().enumerate() {
-                    // SAFETY: a row of the operand; `totals` has 16 elements a group.
-                    unsafe {
-                        if distance == 1 {
-                            convert::load_f32(line.x, dtype, row);
-                        } else {
-                            let size = dtype.size() as isize;
-                            for (p, v) in row.iter_mut().enumerate() {
-                                let x = line.x.wrapping_offset(p as isize * distance * size);
-                                *v = convert::load_f32_one(x, dtype);
-                            }
-                        }
-                        if !usable(row, plan.parts) {
-                            strange[i].store(true, Relaxed);
-                            row.fill(0.0);
-                        }
-                        for (g, group) in row.chunks_exact(plan.group).enumerate() {
-                            *totals.add(g * LANES + i) = total(group);
-                        }
-                    }
-                    for part in 0..plan.parts {
-                        let piece = &mut pieces[(i * plan.parts + part) * stride / 2..][..k];
-                        convert::f32_to_bf16(row, piece);
-                        if part + 1 < plan.parts {
-                            for (v, &p) in row.iter_mut().zip(&*piece) {
-                                *v -= bf16::from_bits(p).to_f32();
-                            }
-                        }
-                    }
-                }
-                for i in lines.len()..LANES {
-                    for g in 0..plan.groups {
-                        // SAFETY: as above.
-                        unsafe { *totals.add(g * LANES + i) = 0.0 };
-                    }
-                }
-                if plan.few {
-                    let all = lines.len() * plan.parts;
-                    for (i, piece) in pieces.chunks_exact(stride / 2).enumerate() {
-                        for (p, &x) in piece[..k].iter().enumerate() {
-                            // SAFETY: a few rows take less room than a block.
-                            unsafe { *words.add(p * all + i) = (x as u32) << 16 };
-                        }
-                    }
-                    return;
-                }
-                for part in 0..plan.parts {
-                    let src = pieces[part * stride / 2..].as_ptr().cast::<u8>();
-                    let between = (plan.parts * stride) as isize;
-                    for step in 0..plan.steps {
-                        let bytes = 2 * plan.step;
-                        // SAFETY: a step of each row; the tile is one of the block's.
-                        unsafe {
-                            let dst = words.add((step * plan.parts + part) * SUMS);
-                            turn(src.add(step * bytes), between, lines.len(), bytes, dst.cast(), 1);
-                        }
-                    }
-                }
-            });
-        });
-    }
-
     /// Multiplies packed rows with all panels.
     fn multiply(&self, plan: &Plan, lines: &[Line], x: Packed<'_>, bad: &[AtomicBool]) {
         let panels = self.n.div_ceil(LANES);
@@ -309,12 +205,12 @@ impl TileProduct<'_> {
             pool::parallel_ranges(panels, grain, |start, end| {
                 let task = Task { product: self, plan, lines, x, bad };
                 if plan.few {
-                    // SAFETY: [`apply`] has found the unit, and with it what this needs.
+                    // SAFETY: [`supports`] has found the unit, and with it what this needs.
                     unsafe { task.few_rows(start..end) };
                     return;
                 }
                 // SAFETY: the unit is there, and no kernel is running on this thread.
-                let _guard = unsafe { groups::take(plan.step) };
+                let _guard = unsafe { groups::configure(plan.step) };
                 for first in (start..end).step_by(2) {
                     task.panels(first..(first + 2).min(end), 0..1, LONG);
                 }
@@ -333,39 +229,11 @@ impl TileProduct<'_> {
         pool::parallel(tasks * cuts, |i| {
             let (first, cut) = (i / cuts * wide, i % cuts * long);
             // SAFETY: the unit is there, and no kernel is running on this thread.
-            let _guard = unsafe { groups::take(plan.step) };
+            let _guard = unsafe { groups::configure(plan.step) };
             let task = Task { product: self, plan, lines, x, bad };
             task.panels(first..(first + wide).min(panels), cut..(cut + long).min(blocks), DEEP);
         });
     }
-}
-
-/// Whether the unit can take a row: numbers are finite, sums of their products with codes are, and
-/// neither they nor their parts, products and sums are subnormal, which the unit reads as zero.
-/// All sums are whole multiples of the last bit of a number times that of a code, 2^-9 at the least.
-fn usable(row: &[f32], parts: usize) -> bool {
-    // The exponents from which on that multiple is no subnormal number, with room.
-    let smallest = if parts == 1 { 127 - 100 } else { 127 - 90 };
-    let (mut least, mut most) = (u32::MAX, 0);
-    for x in row {
-        let size = x.to_bits() & 0x7fff_ffff;
-        most = most.max(size);
-        // Zero is no small number.
-        least = least.min(size.wrapping_sub(1));
-    }
-    most < (127 + 112) << 23 && least >= smallest << 23
-}
-
-/// The sum of a group of 16 or more.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn total(group: &[f32]) -> f32 {
-    let mut sum = _mm512_setzero_ps();
-    for part in group.chunks_exact(16) {
-        // SAFETY: sixteen elements.
-        sum = _mm512_add_ps(sum, unsafe { _mm512_loadu_ps(part.as_ptr()) });
-    }
-    _mm512_reduce_add_ps(sum)
 }
 
 /// What one thread does, with the tile registers in its hands.
@@ -394,79 +262,6 @@ impl Task<'_> {
             rows: self.rows(panel),
             steps: groups.len() * self.plan.steps_a_group(),
             step: self.plan.step,
-        }
-    }
-
-    /// Scales of a panel as f32, row after row at distance `plan.stride()`, and biases if there are any.
-    ///
-    /// # Safety
-    /// The processor must have AVX-512 and what [`halves`] asks for.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512bf16")]
-    unsafe fn scales(&self, panel: usize, scales: &mut [f32], biases: &mut [f32]) {
-        let (w, groups, stride) = (self.product.w, self.plan.groups, self.plan.stride());
-        let mut odd = 0;
-        for i in 0..LANES {
-            for first in (0..stride).step_by(LANES) {
-                let count =
-                    if i < self.rows(panel) { groups.saturating_sub(first).min(LANES) } else { 0 };
-                let at = i * stride + first;
-                // SAFETY: a stored row has a scale and a bias for each group.
-                unsafe {
-                    let scale = numbers(w, &w.scales, panel * LANES + i, first, count);
-                    odd |= not_finite(scale);
-                    _mm512_storeu_ps(scales[at..at + LANES].as_mut_ptr(), scale);
-                    if let Some(b) = &w.biases {
-                        let bias = numbers(w, b, panel * LANES + i, first, count);
-                        odd |= not_finite(bias);
-                        _mm512_storeu_ps(biases[at..at + LANES].as_mut_ptr(), bias);
-                    }
-                }
-            }
-        }
-        if odd != 0 {
-            self.bad[panel].store(true, Relaxed);
-        }
-    }
-
-    /// As [`Self::scales`], with the 16 rows' numbers of each group next to one another.
-    ///
-    /// # Safety
-    /// As for [`Self::scales`].
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512bf16")]
-    unsafe fn turned_scales(&self, panel: usize, scales: &mut [f32], biases: &mut [f32]) {
-        let (w, groups) = (self.product.w, self.plan.groups);
-        let rows = self.rows(panel);
-        let mut odd = 0;
-        // Eight groups of both go through one transposition, or sixteen where there are scales alone.
-        let wide = if w.biases.is_some() { LANES / 2 } else { LANES };
-        for first in (0..groups).step_by(wide) {
-            let count = (groups - first).min(wide);
-            let mut lines = [_mm512_setzero_si512(); LANES];
-            // SAFETY: a stored row has a scale and a bias for each group, and targets hold groups up
-            // to a multiple of 16.
-            unsafe {
-                for (i, line) in lines.iter_mut().enumerate().take(rows) {
-                    let mut v = numbers(w, &w.scales, panel * LANES + i, first, count);
-                    if let Some(b) = &w.biases {
-                        let bias = numbers(w, b, panel * LANES + i, first, count);
-                        v = _mm512_shuffle_f32x4::<0x44>(v, bias);
-                    }
-                    odd |= not_finite(v);
-                    *line = _mm512_castps_si512(v);
-                }
-                let mut turned = [_mm512_setzero_si512(); LANES];
-                deal(lines, turned.as_mut_ptr(), 1);
-                let turned = (&raw const turned).cast::<f32>();
-                let turned = std::slice::from_raw_parts(turned, SUMS);
-                scales[first * LANES..][..wide * LANES].copy_from_slice(&turned[..wide * LANES]);
-                if w.biases.is_some() {
-                    let biases = &mut biases[first * LANES..][..wide * LANES];
-                    biases.copy_from_slice(&turned[wide * LANES..]);
-                }
-            }
-        }
-        if odd != 0 {
-            self.bad[panel].store(true, Relaxed);
         }
     }
 
@@ -540,7 +335,7 @@ impl Task<'_> {
                 let (biases, scratch) = floats.split_at_mut(scales_of);
                 for (i, panel) in panels.clone().enumerate() {
                     let range = i * LANES * stride..(i + 1) * LANES * stride;
-                    // SAFETY: [`apply`] has found the unit, and with it what this needs.
+                    // SAFETY: [`supports`] has found the unit, and with it what this needs.
                     unsafe {
                         self.scales(panel, &mut scales[range.clone()], &mut biases[range]);
                     }
@@ -653,40 +448,4 @@ impl Task<'_> {
             }
         }
     }
-}
-
-/// Up to 16 scales or biases of a stored row as f32, from group `first` on; zeros after them.
-///
-/// # Safety
-/// The row must have that many groups, and the processor AVX-512 and what [`halves`] asks for.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512bf16")]
-unsafe fn numbers(w: &Weights, of: &Dense, row: usize, first: usize, count: usize) -> __m512 {
-    let src = of.at(0, row, first);
-    let mask = ((1u32 << count) - 1) as u16;
-    // SAFETY: the caller vouches for the groups; masked loads touch no masked element.
-    unsafe {
-        match of.dtype {
-            DType::BF16 => {
-                let words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, src.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))
-            }
-            DType::F16 => _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, src.cast())),
-            DType::F32 => _mm512_maskz_loadu_ps(mask, src.cast()),
-            _ => {
-                let mut values = [0f32; LANES];
-                halves::scales(w.q, src, w.factor(0), &mut values[..count]);
-                _mm512_loadu_ps(values.as_ptr())
-            }
-        }
-    }
-}
-
-/// Which lanes are infinite or not a number.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn not_finite(x: __m512) -> __mmask16 {
-    let exponent = _mm512_set1_epi32(0x7f80_0000);
-    let bits = _mm512_and_si512(_mm512_castps_si512(x), exponent);
-    _mm512_cmpeq_epi32_mask(bits, exponent)
 }

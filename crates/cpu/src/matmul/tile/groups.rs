@@ -5,14 +5,12 @@
 //! rows by a step of 32 codes (16 where groups are that short), a tile of `b` the same step of 16 rows
 //! of `x`, two neighbours to a word. An element's sums come in one order whatever is computed beside it.
 
-use super::kernel::{Config, Tiles, load, multiply, store};
+use super::kernel::{Config, TILE, Tiles, load, multiply, store};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Rows of a panel of codes, and of a block of `x`.
 pub(crate) const LANES: usize = 16;
-/// Bytes of a tile, whether or not a step fills it.
-pub(crate) const TILE: usize = 1024;
 /// Elements of a tile of sums.
 pub(crate) const SUMS: usize = LANES * LANES;
 
@@ -22,11 +20,11 @@ const fn shape(step: u8) -> Config {
     Config::new([sums, sums, sums, sums, codes, codes, numbers, numbers])
 }
 
-/// Takes the registers for steps of 16 or 32 codes.
+/// Configures the registers for steps of 16 or 32 codes.
 ///
 /// # Safety
 /// As for [`Tiles::new`].
-pub(crate) unsafe fn take(step: usize) -> Tiles {
+pub(crate) unsafe fn configure(step: usize) -> Tiles {
     static SHORT: Config = shape(16);
     static LONG: Config = shape(32);
     // SAFETY: the caller's contract; the shapes fit.
@@ -66,7 +64,7 @@ pub(crate) struct Block {
 /// Runs the kernel for `(panels, blocks)`.
 ///
 /// # Safety
-/// Everything must be readable and writable to the extent that the fields say, a guard of [`take`]
+/// Everything must be readable and writable to the extent that the fields say, a guard of [`configure`]
 /// alive on this thread, and the processor must have AVX-512.
 pub(crate) unsafe fn run(size: (usize, usize), block: &Block) {
     // SAFETY: the caller's contract.
