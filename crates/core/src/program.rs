@@ -9,7 +9,13 @@
 //! number names an earlier value, and every step's shapes and dtypes are those that its operation
 //! gives. Nothing that passes can lead a kernel out of its operands.
 
-use crate::control::graph::{Graph, Spec, address, spec};
+mod family;
+mod size;
+
+pub(crate) use family::Sample;
+pub use family::{Family, Rules};
+
+use crate::control::graph::{Graph, GraphStep, Spec, address, spec};
 use crate::control::{Control, branch, call, scan, whiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
@@ -176,6 +182,15 @@ impl Program {
 
     /// The program of a graph; captures are its last arguments.
     fn of(graph: &Graph) -> Result<Program> {
+        Program::of_parts(&graph.arguments, &graph.captures, &graph.steps, &graph.outputs)
+    }
+
+    fn of_parts(
+        arguments: &[Array],
+        captures: &[Array],
+        steps: &[GraphStep],
+        outputs: &[Array],
+    ) -> Result<Program> {
         let mut program = Program {
             arguments: Vec::new(),
             constants: Vec::new(),
@@ -184,13 +199,13 @@ impl Program {
         };
         let mut numbers: HashMap<*const crate::node::Node, u32> = HashMap::new();
         let mut count = 0u32;
-        for leaf in graph.arguments.iter().chain(&graph.captures) {
+        for leaf in arguments.iter().chain(captures) {
             // An array that is an argument twice has two numbers; either will do.
             numbers.insert(address(leaf), count);
             program.arguments.push(Form::from_spec(spec(leaf)));
             count += 1;
         }
-        for step in &graph.steps {
+        for step in steps {
             let inputs: Vec<u32> = step.inputs.iter().map(|i| numbers[&address(i)]).collect();
             let at = address(&step.node);
             let work = match &step.op {
@@ -217,7 +232,7 @@ impl Program {
             count += outputs.len() as u32;
             program.steps.push(Step { work, inputs, outputs });
         }
-        program.outputs = graph.outputs.iter().map(|o| numbers[&address(o)]).collect();
+        program.outputs = outputs.iter().map(|o| numbers[&address(o)]).collect();
         Ok(program)
     }
 

@@ -6,14 +6,14 @@
 //! |---|---|
 //! | `format` | `lazul.function` |
 //! | `version` | `1`; a reader refuses any other |
-//! | `functions` | JSON: for each trace its `program` and the `constants`, numbers of the tensors `constant.0`, `constant.1`, … |
+//! | `functions` | JSON: for each trace its `program`, the `constants`, numbers of the tensors `constant.0`, `constant.1`, …, and for one of many lengths the rules that they follow, `lengths` |
 //! | `note` | what the writer says about the function, if anything |
 //!
 //! The book's page *Exported functions* describes programs.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::safetensors::{SafeTensors, save_safetensors};
-use lazul_core::program::{Form, Program};
+use lazul_core::program::{Family, Form, Program, Rules};
 use lazul_core::{Array, IntoResult, Tree};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +21,14 @@ use std::sync::Arc;
 const FORMAT: &str = "lazul.function";
 const VERSION: &str = "1";
 
-/// One trace in the file.
+/// One trace in the file, or one for many lengths.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     program: Program,
     constants: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lengths: Option<Rules>,
 }
 
 /// Traces `f` on arguments like `example` and writes it, with every array that it used, to a file.
@@ -106,6 +108,47 @@ impl Exporter {
     ) -> Result<&mut Exporter> {
         let traced = Program::trace(f, example);
         let (program, used) = traced.map_err(|e| Error::from_array(e, "the function"))?;
+        self.add(program, None, used)
+    }
+
+    /// Traces `f` for arguments of many lengths: those that differ between the two examples may have any value
+    /// above 1. It is traced for both, and once more for further lengths, which shows that what follows the
+    /// lengths (shapes, positions, counts that sums are divided by) was understood.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("mean.safetensors");
+    /// let mut exporter = lazul_io::Exporter::new();
+    /// let examples = [zeros([2, 8], DType::F32), zeros([3, 8], DType::F32)];
+    /// exporter.trace_lengths(|x: &Array| x.mean(0), &examples[0], &examples[1])?.save(&path)?;
+    /// let mean = lazul_io::import_function(&path)?;
+    /// assert_eq!(mean.call(&[ones([1000, 8], DType::F32)])?[0].to_vec::<f32>()?, [1.0; 8]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Exporter::trace`]; if the examples differ in more than lengths; if something follows the lengths in
+    /// a way that three traces do not show.
+    #[track_caller]
+    pub fn trace_lengths<T: Tree, O: Tree, R: IntoResult<O>>(
+        &mut self,
+        f: impl Fn(&T) -> R,
+        small: &T,
+        large: &T,
+    ) -> Result<&mut Exporter> {
+        let traced = Family::trace(f, small, large);
+        let (family, used) = traced.map_err(|e| Error::from_array(e, "the function"))?;
+        self.add(family.program().clone(), Some(family.rules().clone()), used)
+    }
+
+    fn add(
+        &mut self,
+        program: Program,
+        lengths: Option<Rules>,
+        used: Vec<Array>,
+    ) -> Result<&mut Exporter> {
         if self.entries.iter().any(|e| e.program.arguments == program.arguments) {
             let what = format!("there is a trace for {} already", list(&program.arguments));
             return Err(Error::new(ErrorKind::Argument, what));
@@ -118,7 +161,7 @@ impl Exporter {
                 self.constants.push(array);
             }
         }
-        self.entries.push(Entry { program, constants });
+        self.entries.push(Entry { program, constants, lengths });
         Ok(self)
     }
 
@@ -158,10 +201,26 @@ fn list(forms: &[Form]) -> String {
     format!("({})", words.join(", "))
 }
 
+/// What can be called.
+enum Trace {
+    One(Program),
+    Lengths(Family),
+}
+
+impl Trace {
+    /// The arguments in words, with letters for lengths that vary.
+    fn arguments(&self) -> String {
+        match self {
+            Trace::One(program) => list(&program.arguments),
+            Trace::Lengths(family) => format!("({})", family.arguments().join(", ")),
+        }
+    }
+}
+
 /// A function from a file. Clones share its arrays.
 #[derive(Clone)]
 pub struct ImportedFunction {
-    traces: Arc<[(Program, Vec<Array>)]>,
+    traces: Arc<[(Trace, Vec<Array>)]>,
     note: Option<String>,
 }
 
@@ -206,19 +265,28 @@ impl ImportedFunction {
         let constants: Vec<Array> =
             (0..file.names().len()).map(|i| file.get(&tensor(i))).collect::<Result<_>>()?;
         let mut traces = Vec::new();
-        for Entry { program, constants: used } in entries {
+        for Entry { program, constants: used, lengths } in entries {
             let find = |&i: &usize| constants.get(i).cloned();
             let Some(arrays) = used.iter().map(find).collect::<Option<Vec<Array>>>() else {
                 return Err(Error::malformed("a function uses a constant that is not there"));
             };
             let forms = arrays.iter().map(Form::of).collect::<Result<Vec<_>, _>>();
             let forms = forms.map_err(|e| Error::from_array(e, "a constant"))?;
-            if forms != program.constants {
-                let (is, want) = (list(&forms), list(&program.constants));
-                return Err(Error::malformed(format!("constants are {is}, not {want}")));
-            }
-            program.check().map_err(|e| Error::malformed(e.to_string()))?;
-            traces.push((program, arrays));
+            let trace = match lengths {
+                Some(rules) => {
+                    let family = Family::new(program, rules, &forms);
+                    Trace::Lengths(family.map_err(Error::malformed)?)
+                }
+                None if forms != program.constants => {
+                    let (is, want) = (list(&forms), list(&program.constants));
+                    return Err(Error::malformed(format!("constants are {is}, not {want}")));
+                }
+                None => {
+                    program.check().map_err(|e| Error::malformed(e.to_string()))?;
+                    Trace::One(program)
+                }
+            };
+            traces.push((trace, arrays));
         }
         Ok(ImportedFunction { traces: traces.into(), note: key("note").map(str::to_string) })
     }
@@ -231,12 +299,20 @@ impl ImportedFunction {
     #[track_caller]
     pub fn call(&self, arguments: &[Array]) -> lazul_core::Result<Vec<Array>> {
         let forms = arguments.iter().map(Form::of).collect::<lazul_core::Result<Vec<_>>>()?;
-        for (program, constants) in self.traces.iter() {
-            if program.arguments == forms {
-                return program.call(arguments, constants);
+        for (trace, constants) in self.traces.iter() {
+            match trace {
+                Trace::One(program) if program.arguments == forms => {
+                    return program.call(arguments, constants);
+                }
+                Trace::One(_) => {}
+                Trace::Lengths(family) => {
+                    if let Some((program, constants)) = family.member(&forms, constants) {
+                        return program.call(arguments, &constants);
+                    }
+                }
             }
         }
-        let all: Vec<String> = self.traces.iter().map(|(p, _)| list(&p.arguments)).collect();
+        let all: Vec<String> = self.traces.iter().map(|(t, _)| t.arguments()).collect();
         let why = format!("it was traced for {}, not for {}", all.join(" and for "), list(&forms));
         let site = std::panic::Location::caller();
         let kind = lazul_core::ErrorKind::Shape;
@@ -248,17 +324,21 @@ impl ImportedFunction {
         self.note.as_deref()
     }
 
-    /// Arguments and results of each trace.
+    /// Arguments and results of each trace; of one for many lengths those of its first example.
     pub fn signatures(&self) -> Vec<(Vec<Form>, Vec<Form>)> {
-        self.traces.iter().map(|(p, _)| (p.arguments.clone(), p.outputs())).collect()
+        let programs = self.traces.iter().map(|(trace, _)| match trace {
+            Trace::One(program) => program,
+            Trace::Lengths(family) => family.program(),
+        });
+        programs.map(|p| (p.arguments.clone(), p.outputs())).collect()
     }
 }
 
 impl std::fmt::Debug for ImportedFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut lines = f.debug_list();
-        for (arguments, results) in self.signatures() {
-            lines.entry(&format_args!("{} -> {}", list(&arguments), list(&results)));
+        for ((trace, _), (_, results)) in self.traces.iter().zip(self.signatures()) {
+            lines.entry(&format_args!("{} -> {}", trace.arguments(), list(&results)));
         }
         lines.finish()
     }
