@@ -18,6 +18,7 @@ pub mod array;
 pub mod constants;
 pub mod control;
 pub mod device;
+pub mod distributed;
 mod dot;
 pub mod dtypes;
 pub mod error;
@@ -84,6 +85,10 @@ pub use transforms::{
 pub use tree::{Fixed, IntoResult, Tree};
 
 /// Number of threads that kernels run on.
+///
+/// ```
+/// assert!(lazul_core::threads() >= 1);
+/// ```
 pub fn threads() -> usize {
     lazul_cpu::pool::threads()
 }

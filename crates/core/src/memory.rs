@@ -26,21 +26,56 @@ pub fn stats() -> MemoryStats {
 
 /// Sets how many bytes live arrays may take; returns the old limit. The default is 80 % of the
 /// machine's memory, or the environment variable `LAZUL_MEMORY_LIMIT`.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// let before = memory::set_limit(1 << 20);
+/// assert!(arange(1 << 20, DType::F32).eval().is_err());
+/// assert_eq!(memory::set_limit(before), 1 << 20);
+/// arange(1 << 20, DType::F32).eval()?;
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn set_limit(bytes: usize) -> usize {
     crate::eval::backend().set_memory_limit(bytes)
 }
 
 /// Sets how many bytes of freed memory are kept for reuse; returns the old limit.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// let before = memory::set_cache_limit(0);
+/// drop(arange(1 << 20, DType::F32).eval()?);
+/// assert_eq!(memory::stats().cache, 0);
+/// memory::set_cache_limit(before);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn set_cache_limit(bytes: usize) -> usize {
     crate::eval::backend().set_cache_limit(bytes)
 }
 
 /// Gives all memory that is kept for reuse back to the system.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// arange(1 << 20, DType::F32).eval()?;
+/// memory::clear_cache();
+/// assert_eq!(memory::stats().cache, 0);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn clear_cache() {
     crate::eval::backend().clear_cache();
 }
 
 /// Starts the peak figure anew.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// arange(1 << 20, DType::F32).eval()?;
+/// assert!(memory::stats().peak >= 4 << 20);
+/// memory::reset_peak();
+/// assert_eq!(memory::stats().peak, memory::stats().active);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn reset_peak() {
     crate::eval::backend().reset_peak();
 }

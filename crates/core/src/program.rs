@@ -39,6 +39,14 @@ pub struct Form {
 impl Form {
     /// That of an array.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let form = Form::of(&zeros([2, 3], DType::F16))?;
+    /// assert_eq!((form.to_string(), form.dtype), ("float16(2,3)".to_string(), DType::F16));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the array has failed.
     pub fn of(array: &Array) -> Result<Form> {
@@ -159,17 +167,44 @@ impl Program {
     }
 
     /// The shapes and dtypes of the results.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert_eq!(program.outputs(), [Form::of(&zeros(2, DType::F32))?]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn outputs(&self) -> Vec<Form> {
         let all: Vec<&Form> = self.values().collect();
         self.outputs.iter().filter_map(|&i| all.get(i as usize).map(|f| (*f).clone())).collect()
     }
 
     /// Number of steps, not counting those of loops and branches.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert!(program.len() >= 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
     /// Whether nothing is computed.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.clone(), &x)?;
+    /// assert!(program.is_empty());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -270,6 +305,15 @@ impl Program {
 
     /// Checks all of it. A program that was read must be checked before it is called.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert!(program.check().is_ok());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If a number names no earlier value, or a step's shapes or dtypes are not those of its operation.
     pub fn check(&self) -> Result<()> {
@@ -298,6 +342,17 @@ impl Program {
     }
 
     /// Calls a checked program: lazy arrays, as if the function had been called.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, constants) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// let y = program.call(&[x.clone()], &constants)?;
+    /// assert_eq!(y[0].to_vec::<f32>()?, [3.0, 3.0]);
+    /// assert!(program.call(&[x.t()], &constants).is_err());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If arguments or constants differ in number, shape or dtype from the program's.

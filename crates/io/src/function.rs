@@ -91,12 +91,43 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Without traces.
+    /// Without traces. At least one is needed for a file.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// let mut exporter = Exporter::new();
+    /// assert!(exporter.save(&path).is_err());
+    /// exporter.trace(|x: &Array| x.sin(), &zeros([3], DType::F32))?.save(&path)?;
+    /// assert_eq!(import_function(&path)?.signatures().len(), 1);
+    /// # Ok(()) }
+    /// ```
     pub fn new() -> Exporter {
         Exporter::default()
     }
 
-    /// Traces `f` on arguments like `example`.
+    /// Traces `f` on arguments like `example`: a function in the file takes arrays of exactly these
+    /// shapes and dtypes.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// let mut exporter = Exporter::new();
+    /// for dtype in [DType::F16, DType::F32] {
+    ///     exporter.trace(|x: &Array| x.square(), &zeros([2], dtype))?;
+    /// }
+    /// exporter.save(&path)?;
+    /// let square = import_function(&path)?;
+    /// assert_eq!(square.call(&[full([2], 3.0f32)])?[0].to_vec::<f32>()?, [9.0, 9.0]);
+    /// assert!(exporter.trace(|x: &Array| x.square(), &zeros([2], DType::F32)).is_err()); // again
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Those of `f`; if it calls a custom function; if there is a trace of such arguments.
@@ -165,16 +196,45 @@ impl Exporter {
         Ok(self)
     }
 
-    /// What [`ImportedFunction::note`] will give.
+    /// What [`ImportedFunction::note`] will give. Of several the last counts.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// let mut exporter = Exporter::new();
+    /// exporter.trace(|x: &Array| x.exp(), &zeros([1], DType::F32))?;
+    /// exporter.note("e to the argument").save(&path)?;
+    /// assert_eq!(import_function(&path)?.note(), Some("e to the argument"));
+    /// # Ok(()) }
+    /// ```
     pub fn note(&mut self, text: impl Into<String>) -> &mut Exporter {
         self.note = Some(text.into());
         self
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, whole or not at all. It is a safetensors file with the arrays that the
+    /// function uses.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// let w = arange(4, DType::F32);
+    /// let mut exporter = Exporter::new();
+    /// exporter.trace(|x: &Array| x * &w, &zeros([4], DType::F32))?.save(&path)?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.metadata()["format"], "lazul.function");
+    /// assert_eq!(file.get("constant.0")?.to_vec::<f32>()?, [0.0, 1.0, 2.0, 3.0]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If nothing was traced, an array cannot be evaluated, or the file cannot be written.
+    /// [`ErrorKind::Argument`] if nothing was traced; those of [`save_safetensors`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         if self.entries.is_empty() {
             return Err(Error::new(ErrorKind::Argument, "nothing was traced"));
@@ -224,12 +284,24 @@ pub struct ImportedFunction {
     note: Option<String>,
 }
 
-/// Reads a function that [`export_function`] or [`Exporter`] wrote. Its arrays are read when they are
-/// first evaluated.
+/// Reads a function that [`export_function`] or [`Exporter`] wrote. Its arrays are read when they
+/// are first evaluated.
+///
+/// ```
+/// # use lazul_core::prelude::*;
+/// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("f.safetensors");
+/// export_function(&path, |x: &Array| x.sum(0), &zeros([2, 3], DType::F32))?;
+/// let sum = import_function(&path)?;
+/// assert_eq!(sum.call(&[ones([2, 3], DType::F32)])?[0].to_vec::<f32>()?, [2.0, 2.0, 2.0]);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
-/// If the file cannot be read, is none of these, is of another version, or does not hold together: every
-/// step of it is checked before anything runs.
+/// If the file cannot be read, is none of these, is of another version, or does not hold together:
+/// every step of it is checked before anything runs.
 pub fn import_function(path: impl AsRef<Path>) -> Result<ImportedFunction> {
     let path = path.as_ref();
     ImportedFunction::from_tensors(&SafeTensors::open(path)?).map_err(|e| e.in_file(path.display()))
@@ -237,6 +309,19 @@ pub fn import_function(path: impl AsRef<Path>) -> Result<ImportedFunction> {
 
 impl ImportedFunction {
     /// Reads a function from an open file.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// export_function(&path, |x: &Array| x + 1, &zeros([2], DType::I32))?;
+    /// let file = SafeTensors::from_bytes(std::fs::read(&path)?)?;
+    /// let next = lazul_io::ImportedFunction::from_tensors(&file)?;
+    /// assert_eq!(next.call(&[arange(2, DType::I32)])?[0].to_vec::<i32>()?, [1, 2]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`import_function`].
@@ -294,8 +379,25 @@ impl ImportedFunction {
     /// Calls the trace whose arguments are like these. Results are lazy, and may be differentiated,
     /// vectorised and compiled like those of any function.
     ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// let pair = |x: &(Array, Array)| (&x.0 + &x.1, &x.0 - &x.1);
+    /// export_function(&path, pair, &(zeros([2], DType::F32), zeros([2], DType::F32)))?;
+    /// let pair = import_function(&path)?;
+    /// let results = pair.call(&[arange(2, DType::F32), ones([2], DType::F32)])?;
+    /// assert_eq!(results[0].to_vec::<f32>()?, [1.0, 2.0]);
+    /// assert_eq!(results[1].to_vec::<f32>()?, [-1.0, 0.0]);
+    /// assert!(pair.call(&[zeros([5], DType::F32)]).is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// If no trace has arguments of these shapes and dtypes; the message lists those that there are.
+    /// If no trace has arguments of these shapes and dtypes; the message lists those that there
+    /// are.
     #[track_caller]
     pub fn call(&self, arguments: &[Array]) -> lazul_core::Result<Vec<Array>> {
         let forms = arguments.iter().map(Form::of).collect::<lazul_core::Result<Vec<_>>>()?;
@@ -320,11 +422,37 @@ impl ImportedFunction {
     }
 
     /// What the writer said about the function.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// export_function(&path, |x: &Array| x.exp(), &zeros([1], DType::F32))?;
+    /// assert_eq!(import_function(&path)?.note(), None);
+    /// # Ok(()) }
+    /// ```
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// Arguments and results of each trace; of one for many lengths those of its first example.
+    /// Shapes and dtypes of the arguments and of the results of each trace; of one for many lengths
+    /// those of its first example.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Exporter, SafeTensors, export_function, import_function};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("f.safetensors");
+    /// export_function(&path, |x: &Array| x.sum(0), &zeros([2, 3], DType::F32))?;
+    /// let signatures = import_function(&path)?.signatures();
+    /// let (arguments, results) = &signatures[0]; // of the one trace
+    /// assert_eq!((arguments.len(), &arguments[0].shape[..]), (1, &[2, 3][..]));
+    /// assert_eq!((&results[0].shape[..], results[0].dtype), (&[3][..], DType::F32));
+    /// # Ok(()) }
+    /// ```
     pub fn signatures(&self) -> Vec<(Vec<Form>, Vec<Form>)> {
         let programs = self.traces.iter().map(|(trace, _)| match trace {
             Trace::One(program) => program,

@@ -230,6 +230,17 @@ impl Family {
 
     /// A family of a program and rules from outside, with as many arrays as it is given for constants.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Family, Form};
+    /// let (small, large) = (zeros([2, 3], DType::F32), zeros([5, 3], DType::F32));
+    /// let (family, arrays) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// let forms = arrays.iter().map(Form::of).collect::<Result<Vec<_>, _>>()?;
+    /// let again = Family::new(family.program().clone(), family.rules().clone(), &forms).unwrap();
+    /// assert_eq!(again, family);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If the program does not hold together, or the arrays are not its constants.
     pub fn new(program: Program, rules: Rules, arrays: &[Form]) -> Result<Family, String> {
@@ -311,6 +322,17 @@ impl Family {
 
     /// The member for arguments of these forms, with its constants, given the family's arrays. `None` if
     /// they are none of its arguments, or if a number would not be whole: a function's trace decides then.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Family, Form};
+    /// let (small, large) = (zeros([2, 3], DType::F32), zeros([5, 3], DType::F32));
+    /// let (family, arrays) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// let form = |x: Array| Form::of(&x);
+    /// assert!(family.member(&[form(zeros([100, 3], DType::F32))?], &arrays).is_some());
+    /// assert!(family.member(&[form(zeros([100, 4], DType::F32))?], &arrays).is_none());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn member(&self, arguments: &[Form], arrays: &[Array]) -> Option<(Program, Vec<Array>)> {
         let sizes = self.sizes(arguments)?;
         let mut program = self.program.clone();
@@ -358,16 +380,44 @@ impl Family {
     }
 
     /// The member that was traced first.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Family, Form};
+    /// let (small, large) = (zeros([2, 3], DType::F32), zeros([5, 3], DType::F32));
+    /// let (family, _) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// assert_eq!(family.program().arguments, [Form::of(&small)?]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn program(&self) -> &Program {
         &self.program
     }
 
     /// How members differ.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Family, Form};
+    /// let (small, large) = (zeros([2, 3], DType::F32), zeros([5, 3], DType::F32));
+    /// let (family, _) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// let (same, _) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// assert_eq!(same.rules(), family.rules());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
     /// The arguments in words, with letters for lengths that vary.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Family, Form};
+    /// let (small, large) = (zeros([2, 3], DType::F32), zeros([5, 3], DType::F32));
+    /// let (family, _) = Family::trace(|x: &Array| x.mean(0), &small, &large)?;
+    /// assert_eq!(family.arguments(), ["float32(a,3)"]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn arguments(&self) -> Vec<String> {
         let mut letters: ByPlace = ByPlace::new();
         for (s, places) in self.rules.symbols.iter().enumerate() {
@@ -382,7 +432,7 @@ impl Family {
                 });
                 let lengths: Vec<String> = lengths.collect();
                 let comma = if lengths.len() == 1 { "," } else { "" };
-                format!("{}({}{comma})", form.dtype, lengths.join(", "))
+                format!("{}({}{comma})", form.dtype, lengths.join(","))
             })
             .collect()
     }
