@@ -136,10 +136,10 @@ dispatch! {
 }
 
 dispatch! {
-    /// Thirty-two bits of each key, from `shift` on, above the element's position.
-    pub(super) fn to_entries<T: Sortable>(elements: &[T], first: u32, shift: u32, entries: &mut [u64]) {
+    /// Keys, less their lowest `shift` bits, above the elements' positions in `bits` bits.
+    pub(super) fn to_entries<T: Sortable>(elements: &[T], first: usize, shift: u32, bits: u32, entries: &mut [u64]) {
         for (i, (entry, element)) in entries.iter_mut().zip(elements).enumerate() {
-            *entry = element.key().widen() >> shift << 32 | (first + i as u32) as u64;
+            *entry = element.key().widen() >> shift << bits | (first + i) as u64;
         }
     }
 }

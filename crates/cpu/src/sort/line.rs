@@ -141,34 +141,35 @@ fn by_entries<T: Sortable, D: Copy>(
     line: &Line<T, D>,
     f: impl Fn(usize, u32) + Sync,
 ) -> Result<(), OpError> {
-    // Keys of sixty-four bits are first sorted by those thirty-two of them that begin where they
-    // begin to differ.
-    let shift = if T::Word::BYTES > 4 { shift(line) } else { 0 };
+    // An entry has a position in as many bits as the line needs, at most thirty-two, and above it as much
+    // of the key as there is room for, from where keys begin to differ.
+    let bits = usize::BITS - (line.len - 1).leading_zeros();
+    let shift = if T::Word::BYTES > 4 { bits.saturating_sub(common_bits(line)) } else { 0 };
+    let positions = (1 << bits) - 1;
     let read = |start: usize, words: &mut [u64]| {
         line.read(start, start + words.len(), |at, elements| {
-            to_entries(elements, at as u32, shift, &mut words[at - start..][..elements.len()]);
+            to_entries(elements, at, shift, bits, &mut words[at - start..][..elements.len()]);
         });
     };
     let finish = |start: usize, words: &mut [u64]| {
         if shift > 0 {
-            refine(line, shift, words)?;
+            refine(line, shift, bits, words)?;
         }
-        words.iter().enumerate().for_each(|(i, &word)| f(start + i, word as u32));
+        words.iter().enumerate().for_each(|(i, &word)| f(start + i, (word & positions) as u32));
         Ok(())
     };
     with_room(line.len, |room| {
-        let bounds = if shift > 0 { !0 << 32 } else { !0 };
-        let room = Shared::new(room);
+        let bounds = if shift > 0 { !positions } else { !0 };
+        let (room, ascending) = (Shared::new(room), bits as usize / 8);
         let line =
-            split::Line { len: line.len, ascending: 4, bounds, read: &read, room, finish: &finish };
+            split::Line { len: line.len, ascending, bounds, read: &read, room, finish: &finish };
         // SAFETY: the room is of that length.
         unsafe { split::sort(&line) }
     })
 }
 
-/// How many of the lowest bits of keys are left when the thirty-two from their first difference on are
-/// taken.
-fn shift<T: Sortable, D: Copy>(line: &Line<T, D>) -> u32 {
+/// How many of their highest bits all keys share.
+fn common_bits<T: Sortable, D: Copy>(line: &Line<T, D>) -> u32 {
     let (all, any) = (AtomicU64::new(u64::MAX), AtomicU64::new(0));
     parallel_ranges(line.len, GRAIN, |start, end| {
         line.read(start, end, |_, elements| {
@@ -177,30 +178,30 @@ fn shift<T: Sortable, D: Copy>(line: &Line<T, D>) -> u32 {
             any.fetch_or(some, Relaxed);
         });
     });
-    let differ = all.into_inner() ^ any.into_inner();
-    32u32.saturating_sub(differ.leading_zeros())
+    (all.into_inner() ^ any.into_inner()).leading_zeros()
 }
 
-/// Puts entries whose upper halves are equal in the order of the keys' lowest `shift` bits.
+/// Puts entries that differ in their positions alone in the order of the keys' lowest `shift` bits.
 fn refine<T: Sortable, D: Copy>(
     line: &Line<T, D>,
     shift: u32,
+    bits: u32,
     words: &mut [u64],
 ) -> Result<(), OpError> {
     let mut start = 0;
     while start < words.len() {
-        let same =
-            words[start..].iter().take_while(|&&word| word >> 32 == words[start] >> 32).count();
+        let key = words[start] >> bits;
+        let same = words[start..].iter().take_while(|&&word| word >> bits == key).count();
         let run = &mut words[start..start + same];
         start += same;
         if same > 1 {
             for word in run.iter_mut() {
-                let position = *word as u32;
+                let position = *word & ((1 << bits) - 1);
                 // SAFETY: an element of the line.
                 let key = unsafe { *line.src.offset(position as isize * line.step) }.key().widen();
-                *word = (key & ((1 << shift) - 1)) << 32 | position as u64;
+                *word = (key & ((1 << shift) - 1)) << bits | position;
             }
-            words::sort(run, 4)?;
+            words::sort(run, bits as usize / 8)?;
         }
     }
     Ok(())

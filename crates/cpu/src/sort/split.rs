@@ -1,9 +1,9 @@
 //! Long lines: words are dealt to buckets of ascending ranges, whose bounds are words of a sample, by
-//! several threads; then buckets are sorted, each by one thread and within its cache.
+//! several threads; then buckets are sorted, each by one thread. How many buckets there are depends on
+//! the threads; the sorted line does not.
 
-use super::words::{self, Room, Word};
-use crate::dispatch;
-use crate::pool::parallel;
+use super::words::{self, Word};
+use crate::pool::{parallel, threads};
 use crate::rows::Shared;
 use lazul_ir::OpError;
 use std::sync::OnceLock;
@@ -38,46 +38,40 @@ pub(super) struct Line<'a, W> {
 /// The room must be valid for the line's length, and nobody else's.
 pub(super) unsafe fn sort<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
     let Line { len, room, .. } = *line;
-    if len < LONG {
-        // SAFETY: the caller vouches for the room, and `read` writes all of it. Words are plain
-        // numbers, which a slice may hold before they are written.
-        let all = unsafe {
-            std::ptr::write_bytes(room.get(), 0, len);
-            room.slice(0, len)
-        };
-        (line.read)(0, all);
+    if len < LONG || words::vectors() && threads() == 1 {
+        for start in (0..len).step_by(BLOCK) {
+            let count = BLOCK.min(len - start);
+            // SAFETY: the caller vouches for the room; words are plain numbers.
+            let block = unsafe {
+                std::ptr::write_bytes(room.get().add(start), 0, count);
+                room.slice(start, count)
+            };
+            (line.read)(start, block);
+        }
+        // SAFETY: as above; all words were written.
+        let all = unsafe { room.slice(0, len) };
         words::sort(all, line.ascending)?;
         return (line.finish)(0, all);
     }
     let bounds = bounds(line)?;
     let chunk = (len / 64).next_multiple_of(BLOCK).clamp(1 << 14, 1 << 18);
     let chunks = len.div_ceil(chunk);
-    let ids: Room<u8> = Room::new(len)?;
-    let ids = Shared::new(ids.ptr());
     let mut places = vec![[0usize; BUCKETS]; chunks];
     let counts = Shared::new(places.as_mut_ptr());
-    let blocks = |c: usize, f: &mut dyn FnMut(usize, &[W])| {
+    let blocks = |c: usize, f: &mut dyn FnMut(&[W])| {
         let mut block = [W::LEAST; BLOCK];
         for start in (c * chunk..len.min((c + 1) * chunk)).step_by(BLOCK) {
             let block = &mut block[..BLOCK.min(len - start)];
             (line.read)(start, block);
-            f(start, block);
+            f(block);
         }
     };
-    // Which bucket each word belongs to, and how many of each chunk belong to each.
+    // How many words of each chunk belong to each bucket.
     parallel(chunks, |c| {
-        let mut count = [0usize; BUCKETS];
-        blocks(c, &mut |start, block| {
-            // SAFETY: bytes of this block, which is this chunk's alone.
-            let ids = unsafe {
-                std::ptr::write_bytes(ids.get().add(start), 0, block.len());
-                ids.slice(start, block.len())
-            };
-            classify(block, &bounds, ids);
-            ids.iter().for_each(|&id| count[id as usize % BUCKETS] += 1);
-        });
+        let mut mine = [0usize; BUCKETS];
+        blocks(c, &mut |block| count(block, &bounds, &mut mine));
         // SAFETY: this chunk's counts.
-        unsafe { *counts.get().add(c) = count };
+        unsafe { *counts.get().add(c) = mine };
     });
     let mut starts = [0; BUCKETS + 1];
     let mut next = 0;
@@ -89,17 +83,11 @@ pub(super) unsafe fn sort<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
     }
     starts[BUCKETS] = len;
     parallel(chunks, |c| {
-        let mut places = places[c];
-        blocks(c, &mut |start, block| {
+        let mut mine = places[c];
+        blocks(c, &mut |block| {
             // SAFETY: `read` gives the same words again, so that as many go to each bucket as were
             // counted, and the places of this chunk are its own.
-            unsafe {
-                for (i, &word) in block.iter().enumerate() {
-                    let place = &mut places[*ids.get().add(start + i) as usize % BUCKETS];
-                    room.get().add(*place).write(word);
-                    *place += 1;
-                }
-            }
+            unsafe { deal(block, &bounds, &mut mine, room.get()) };
         });
     });
     let failed: OnceLock<OpError> = OnceLock::new();
@@ -117,7 +105,7 @@ pub(super) unsafe fn sort<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
 
 /// The least words of all buckets but the first.
 fn bounds<W: Word>(line: &Line<'_, W>) -> Result<Vec<W>, OpError> {
-    let buckets = (line.len / (LONG / 8)).min(BUCKETS);
+    let buckets = buckets();
     let size = buckets * SAMPLES;
     let mut sample = vec![W::LEAST; size];
     let step = line.len / size;
@@ -131,24 +119,48 @@ fn bounds<W: Word>(line: &Line<'_, W>) -> Result<Vec<W>, OpError> {
     Ok((1..buckets).map(bound).collect())
 }
 
-dispatch! {
-    /// How many bounds are not greater than each word.
-    fn classify<W: Word>(words: &[W], bounds: &[W], ids: &mut [u8]) {
-        const LANES: usize = 16;
-        let (mut words, mut ids) = (words.chunks_exact(LANES), ids.chunks_exact_mut(LANES));
-        for (words, ids) in words.by_ref().zip(ids.by_ref()) {
-            let mut count = [W::LEAST; LANES];
-            for bound in bounds {
-                for lane in 0..LANES {
-                    count[lane] = count[lane].plus(words[lane] >= *bound);
-                }
-            }
-            for lane in 0..LANES {
-                ids[lane] = count[lane].widen() as u8;
-            }
-        }
-        for (word, id) in words.remainder().iter().zip(ids.into_remainder()) {
-            *id = bounds.iter().filter(|&bound| word >= bound).count() as u8;
-        }
+/// Vectors deal to few buckets more quickly; otherwise buckets shall fit a core's cache.
+fn buckets() -> usize {
+    if words::vectors() { (4 * threads()).next_power_of_two().clamp(8, BUCKETS) } else { BUCKETS }
+}
+
+/// Adds to each bucket's count the words that belong to it: those from its bound to the next one.
+fn count<W: Word>(words: &[W], bounds: &[W], counts: &mut [usize; BUCKETS]) {
+    #[cfg(target_arch = "x86_64")]
+    if words::vectors() {
+        // SAFETY: the processor has the features.
+        unsafe { super::vector::count(words, bounds, counts) };
+        return;
     }
+    words.iter().for_each(|&word| counts[find(word, bounds)] += 1);
+}
+
+/// Writes each word to its bucket's place, and moves the place on.
+///
+/// # Safety
+/// Buckets must have room for their words.
+unsafe fn deal<W: Word>(words: &[W], bounds: &[W], places: &mut [usize; BUCKETS], room: *mut W) {
+    #[cfg(target_arch = "x86_64")]
+    if words::vectors() {
+        // SAFETY: the processor has the features; the caller vouches for the room.
+        unsafe { super::vector::deal(words, bounds, places, room) };
+        return;
+    }
+    for &word in words {
+        let place = &mut places[find(word, bounds)];
+        // SAFETY: the caller vouches for the room.
+        unsafe { room.add(*place).write(word) };
+        *place += 1;
+    }
+}
+
+/// How many of a power of two, less one, ascending bounds are not greater: a search without branches.
+#[inline(always)]
+fn find<W: Word>(word: W, bounds: &[W]) -> usize {
+    let (mut found, mut step) = (0, bounds.len().div_ceil(2));
+    while step > 0 {
+        found += if word >= bounds[found + step - 1] { step } else { 0 };
+        step /= 2;
+    }
+    found
 }

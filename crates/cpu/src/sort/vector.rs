@@ -65,10 +65,10 @@ const fn with_bit(bit: usize, lanes: usize) -> u16 {
 
 macro_rules! lanes {
     ($t:ty, $lanes:literal, $mask:ty, $load:ident, $store:ident, $masked_load:ident,
-     $masked_store:ident, $splat:ident, $int:ty, $min:ident, $max:ident, $masked_min:ident, $masked_max:ident,
+     $masked_store:ident, $splat:ident, $int:ty, $min:ident, $three:ident,
      $permute:ident, $two:ident, $lt:ident, $le:ident, $pack:ident, $index:expr) => {
         // SAFETY: each function is one or two intrinsics of AVX-512 F, which the trait asks for;
-        // loads and stores touch the lanes that the caller vouches for.
+        // loads and stores touch the lanes that the caller vouches for. 0x96 is the exclusive or of three.
         #[allow(clippy::undocumented_unsafe_blocks)]
         unsafe impl Lanes for $t {
             const LANES: usize = $lanes;
@@ -98,15 +98,15 @@ macro_rules! lanes {
             }
             #[inline(always)]
             unsafe fn most(a: __m512i, b: __m512i) -> __m512i {
-                unsafe { $max(a, b) }
+                unsafe { _mm512_ternarylogic_epi64::<0x96>(a, b, $min(a, b)) }
             }
             #[inline(always)]
             unsafe fn lesser<const BIT: usize>(a: __m512i, b: __m512i) -> __m512i {
-                unsafe { $masked_max($min(a, b), with_bit(BIT, $lanes) as $mask, a, b) }
+                unsafe { $three($min(a, b), with_bit(BIT, $lanes) as $mask, a, b) }
             }
             #[inline(always)]
             unsafe fn greater<const BIT: usize>(a: __m512i, b: __m512i) -> __m512i {
-                unsafe { $masked_min($max(a, b), with_bit(BIT, $lanes) as $mask, a, b) }
+                unsafe { $three($min(a, b), !with_bit(BIT, $lanes) as $mask, a, b) }
             }
             #[inline(always)]
             unsafe fn turn<const X: usize>(v: __m512i) -> __m512i {
@@ -133,17 +133,36 @@ macro_rules! lanes {
 }
 lanes! {
     u32, 16, __mmask16, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_mask_loadu_epi32,
-    _mm512_mask_storeu_epi32, _mm512_set1_epi32, i32, _mm512_min_epu32, _mm512_max_epu32,
-    _mm512_mask_min_epu32, _mm512_mask_max_epu32, _mm512_permutexvar_epi32,
+    _mm512_mask_storeu_epi32, _mm512_set1_epi32, i32, _mm512_min_epu32, third32, _mm512_permutexvar_epi32,
     _mm512_permutex2var_epi32, _mm512_cmplt_epu32_mask, _mm512_cmple_epu32_mask,
     _mm512_maskz_compress_epi32, index32
 }
 lanes! {
     u64, 8, __mmask8, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_mask_loadu_epi64,
-    _mm512_mask_storeu_epi64, _mm512_set1_epi64, i64, _mm512_min_epu64, _mm512_max_epu64,
-    _mm512_mask_min_epu64, _mm512_mask_max_epu64, _mm512_permutexvar_epi64,
+    _mm512_mask_storeu_epi64, _mm512_set1_epi64, i64, _mm512_min_epu64, third64, _mm512_permutexvar_epi64,
     _mm512_permutex2var_epi64, _mm512_cmplt_epu64_mask, _mm512_cmple_epu64_mask,
     _mm512_maskz_compress_epi64, index64
+}
+
+/// In lanes of the mask that one of `a` and `b` which `one` is not; `one` in the others. Maxima are found
+/// so, after minima: there are two units for bits, and one for comparisons.
+///
+/// # Safety
+/// Needs AVX-512 F.
+#[inline(always)]
+unsafe fn third32(one: __m512i, mask: __mmask16, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the caller has the feature.
+    unsafe { _mm512_mask_ternarylogic_epi32::<0x96>(one, mask, a, b) }
+}
+
+/// See [`third32`].
+///
+/// # Safety
+/// Needs AVX-512 F.
+#[inline(always)]
+unsafe fn third64(one: __m512i, mask: __mmask8, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: as above.
+    unsafe { _mm512_mask_ternarylogic_epi64::<0x96>(one, mask, a, b) }
 }
 
 /// A mask of the first `n` lanes.
@@ -167,7 +186,7 @@ fn index64(f: impl Fn(usize) -> usize) -> __m512i {
     unsafe { std::mem::transmute(lanes) }
 }
 
-/// Sorts by the features that the module is written for.
+/// Compiles functions for the features that the module is written for.
 macro_rules! featured {
     ($($item:item)*) => {$(
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,popcnt,bmi2")]
@@ -327,14 +346,15 @@ featured! {
         debug_assert!(n >= 2 * step);
         // Both ends are set aside, so that the middle is a number of batches.
         let head = step + n % step;
-        let mut aside = [W::default(); 16 * BATCH * 3];
+        let mut aside = [const { std::mem::MaybeUninit::<W>::uninit() }; 16 * BATCH * 3];
+        let aside = aside.as_mut_ptr().cast::<W>();
         // SAFETY: `head` and `step` numbers at the ends, which `n` has room for. What is read next lies
         // between `read_left` and `read_right`; the gaps beside them together are `head + step` long.
         // The smaller gap is read from, so that both are at least a batch long when one is written, and
         // within a batch each vector uses no more of them than it has lanes.
         unsafe {
-            std::ptr::copy_nonoverlapping(p, aside.as_mut_ptr(), head);
-            std::ptr::copy_nonoverlapping(p.add(n - step), aside.as_mut_ptr().add(head), step);
+            std::ptr::copy_nonoverlapping(p, aside, head);
+            std::ptr::copy_nonoverlapping(p.add(n - step), aside.add(head), step);
             let (mut left, mut right) = (p, p.add(n));
             let (mut read_left, mut read_right) = (p.add(head), p.add(n - step));
             let middle = W::splat(pivot);
@@ -364,7 +384,7 @@ featured! {
             let kept = head + step;
             for i in (0..kept).step_by(W::LANES) {
                 let n = (kept - i).min(W::LANES);
-                let v = W::load_first(aside.as_ptr().add(i), n);
+                let v = W::load_first(aside.add(i), n);
                 let before = W::before::<EQUAL>(v, middle) & first(n);
                 let after = before ^ first(n);
                 let count = before.count_ones() as usize;
@@ -407,5 +427,52 @@ featured! {
     pub(super) fn sort<W: Lanes>(words: &mut [W]) {
         let depth = 2 * (usize::BITS - words.len().leading_zeros());
         quick(words.as_mut_ptr(), words.len(), W::LEAST, depth);
+    }
+
+    /// Adds to each bucket's count: words belong to the bucket after the last bound that is not greater.
+    pub(super) fn count<W: Lanes>(words: &[W], bounds: &[W], counts: &mut [usize]) {
+        let mut above = words.len();
+        for (j, &bound) in bounds.iter().enumerate() {
+            let mut less = 0;
+            for words in words.chunks(W::LANES) {
+                // SAFETY: the processor has the features; lanes of the chunk.
+                let before = unsafe {
+                    let v = W::load_first(words.as_ptr(), words.len());
+                    W::before::<false>(v, W::splat(bound)) & first(words.len())
+                };
+                less += before.count_ones() as usize;
+            }
+            // So many are not less than the bound.
+            let rest = words.len() - less;
+            counts[j] += above - rest;
+            above = rest;
+        }
+        counts[bounds.len()] += above;
+    }
+
+    /// Writes each word to its bucket's place in `room`, and moves the place on.
+    ///
+    /// # Safety
+    /// Buckets must have room for their words.
+    pub(super) unsafe fn deal<W: Lanes>(words: &[W], bounds: &[W], places: &mut [usize], room: *mut W) {
+        for words in words.chunks(W::LANES) {
+            // SAFETY: the processor has the features; lanes of the chunk, and as many words at each
+            // place as go there.
+            unsafe {
+                let v = W::load_first(words.as_ptr(), words.len());
+                let put = |mask: u32, place: &mut usize| {
+                    let count = mask.count_ones() as usize;
+                    W::store_first(room.add(*place), W::pack(mask, v), count);
+                    *place += count;
+                };
+                let mut left = first(words.len());
+                for (&bound, place) in bounds.iter().zip(places.iter_mut()) {
+                    let before = W::before::<false>(v, W::splat(bound)) & left;
+                    put(before, place);
+                    left ^= before;
+                }
+                put(left, &mut places[bounds.len()]);
+            }
+        }
     }
 }

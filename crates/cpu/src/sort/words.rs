@@ -22,8 +22,6 @@ pub(super) trait Number: Copy + Ord + Default + Send + Sync + 'static {
     const LEAST: Self;
     const GREATEST: Self;
     fn byte(self, byte: usize) -> usize;
-    /// One more, if so.
-    fn plus(self, one: bool) -> Self;
     fn widen(self) -> u64;
     /// The lowest bits of a number.
     fn narrow(x: u64) -> Self;
@@ -38,10 +36,6 @@ macro_rules! numbers {
             #[inline(always)]
             fn byte(self, byte: usize) -> usize {
                 (self >> (8 * byte)) as usize & 255
-            }
-            #[inline(always)]
-            fn plus(self, one: bool) -> $t {
-                self + one as $t
             }
             #[inline(always)]
             fn widen(self) -> u64 {
@@ -74,13 +68,21 @@ impl<W: Copy> Room<W> {
     }
 }
 
+/// Whether vectors sort.
+pub(super) fn vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return super::vector::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 /// Sorts numbers whose lowest `ascending` bytes ascend already.
 pub(super) fn sort<W: Word>(words: &mut [W], ascending: usize) -> Result<(), OpError> {
     if words.len() < 2 {
         return Ok(());
     }
     #[cfg(target_arch = "x86_64")]
-    if super::vector::available() {
+    if vectors() {
         // SAFETY: the processor has the features.
         unsafe { super::vector::sort(words) };
         return Ok(());
