@@ -14,6 +14,9 @@ pub(super) const LONG: usize = 1 << 16;
 pub(super) const BLOCK: usize = 512;
 /// Most buckets.
 const BUCKETS: usize = 32;
+/// Lines of this length and more are divided once while they are read.
+#[cfg(target_arch = "x86_64")]
+const HALVED: usize = 1 << 12;
 /// Words of the sample for each bucket.
 const SAMPLES: usize = 32;
 
@@ -28,7 +31,7 @@ pub(super) struct Line<'a, W> {
     pub(super) read: &'a (dyn Fn(usize, &mut [W]) + Sync),
     /// Room for all words.
     pub(super) room: Shared<W>,
-    /// Takes the sorted words that begin at a position.
+    /// Takes the sorted words that begin at a position; called for all of them, part by part.
     pub(super) finish: &'a (dyn Fn(usize, &mut [W]) -> Result<(), OpError> + Sync),
 }
 
@@ -39,21 +42,10 @@ pub(super) struct Line<'a, W> {
 pub(super) unsafe fn sort<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
     let Line { len, room, .. } = *line;
     if len < LONG || words::vectors() && threads() == 1 {
-        for start in (0..len).step_by(BLOCK) {
-            let count = BLOCK.min(len - start);
-            // SAFETY: the caller vouches for the room; words are plain numbers.
-            let block = unsafe {
-                std::ptr::write_bytes(room.get().add(start), 0, count);
-                room.slice(start, count)
-            };
-            (line.read)(start, block);
-        }
-        // SAFETY: as above; all words were written.
-        let all = unsafe { room.slice(0, len) };
-        words::sort(all, line.ascending)?;
-        return (line.finish)(0, all);
+        // SAFETY: the caller vouches for the room.
+        return unsafe { alone(line) };
     }
-    let bounds = bounds(line)?;
+    let bounds = bounds(line, buckets())?;
     let chunk = (len / 64).next_multiple_of(BLOCK).clamp(1 << 14, 1 << 18);
     let chunks = len.div_ceil(chunk);
     let mut places = vec![[0usize; BUCKETS]; chunks];
@@ -95,17 +87,64 @@ pub(super) unsafe fn sort<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
         let (start, end) = (starts[bucket], starts[bucket + 1]);
         // SAFETY: all words were written, and each bucket is a part of its own.
         let bucket = unsafe { room.slice(start, end - start) };
-        let sorted = words::sort(bucket, line.ascending);
-        if let Err(error) = sorted.and_then(|()| (line.finish)(start, bucket)) {
+        if let Err(error) = finish(line, start, bucket) {
             let _ = failed.set(error);
         }
     });
     failed.into_inner().map_or(Ok(()), Err)
 }
 
+/// Sorts a line on this thread.
+///
+/// # Safety
+/// As for [`sort`].
+unsafe fn alone<W: Word>(line: &Line<'_, W>) -> Result<(), OpError> {
+    let Line { len, room, .. } = *line;
+    #[cfg(target_arch = "x86_64")]
+    if words::vectors() && len >= HALVED {
+        let mut block = [W::LEAST; BLOCK];
+        let (bound, mut ends) = (bounds(line, 2)?[0], (0, len));
+        for start in (0..len).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(len - start)];
+            (line.read)(start, block);
+            // SAFETY: the processor has the features; there is room for as many words as the line has.
+            unsafe { super::vector::halve(block, bound, room.get(), &mut ends) };
+        }
+        // SAFETY: all words were written.
+        let (less, others) = unsafe { room.slice(0, len) }.split_at_mut(ends.0);
+        finish(line, 0, less)?;
+        return finish(line, ends.0, others);
+    }
+    for start in (0..len).step_by(BLOCK) {
+        let count = BLOCK.min(len - start);
+        // SAFETY: the caller vouches for the room; words are plain numbers.
+        let block = unsafe {
+            std::ptr::write_bytes(room.get().add(start), 0, count);
+            room.slice(start, count)
+        };
+        (line.read)(start, block);
+    }
+    // SAFETY: all words were written.
+    finish(line, 0, unsafe { room.slice(0, len) })
+}
+
+/// Sorts a bucket, and hands it on: in parts, if there is no need that words stay together.
+fn finish<W: Word>(line: &Line<'_, W>, start: usize, bucket: &mut [W]) -> Result<(), OpError> {
+    if line.bounds != W::GREATEST {
+        words::sort(bucket, line.ascending)?;
+        return (line.finish)(start, bucket);
+    }
+    let mut result = Ok(());
+    words::sort_parts(bucket, line.ascending, &mut |at, part| {
+        if let Err(error) = (line.finish)(start + at, part) {
+            result = Err(error);
+        }
+    })?;
+    result
+}
+
 /// The least words of all buckets but the first.
-fn bounds<W: Word>(line: &Line<'_, W>) -> Result<Vec<W>, OpError> {
-    let buckets = buckets();
+fn bounds<W: Word>(line: &Line<'_, W>, buckets: usize) -> Result<Vec<W>, OpError> {
     let size = buckets * SAMPLES;
     let mut sample = vec![W::LEAST; size];
     let step = line.len / size;

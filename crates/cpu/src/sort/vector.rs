@@ -397,36 +397,77 @@ featured! {
         }
     }
 
-    /// Sorts numbers none of which is less than `floor`.
-    fn quick<W: Lanes>(mut p: *mut W, mut n: usize, mut floor: W, mut depth: u32) {
+    /// Sorts numbers none of which is less than `floor`, and hands `done` each part once it is in order.
+    fn quick<W: Lanes>(
+        mut p: *mut W,
+        mut n: usize,
+        mut floor: W,
+        mut depth: u32,
+        done: &mut dyn FnMut(*mut W, usize),
+    ) {
         while n > ROWS * W::LANES {
             if depth == 0 {
                 // Samples that were no samples.
                 // SAFETY: the rest of the slice.
                 unsafe { std::slice::from_raw_parts_mut(p, n) }.sort_unstable();
-                return;
+                return done(p, n);
             }
             depth -= 1;
             let pivot = pivot(p, n);
             if pivot == floor {
                 // What equals the least number is in place.
                 let equal = partition::<W, true>(p, n, pivot);
+                done(p, equal);
                 (p, n) = (p.wrapping_add(equal), n - equal);
                 continue;
             }
             let less = partition::<W, false>(p, n, pivot);
-            quick(p, less, floor, depth);
+            quick(p, less, floor, depth, done);
             (p, n, floor) = (p.wrapping_add(less), n - less, pivot);
         }
         if n > 1 {
             sort_small(p, n);
         }
+        if n > 0 {
+            done(p, n);
+        }
     }
 
-    /// Sorts.
-    pub(super) fn sort<W: Lanes>(words: &mut [W]) {
+    /// Sorts, and calls `done(start, part)` for each part once it is in order.
+    pub(super) fn sort<W: Lanes>(words: &mut [W], done: &mut dyn FnMut(usize, &mut [W])) {
         let depth = 2 * (usize::BITS - words.len().leading_zeros());
-        quick(words.as_mut_ptr(), words.len(), W::LEAST, depth);
+        let (first, len) = (words.as_mut_ptr(), words.len());
+        quick(first, len, W::LEAST, depth, &mut |p, n| {
+            // SAFETY: a part of the slice, which nobody else has at this time.
+            unsafe { done(p.offset_from(first) as usize, std::slice::from_raw_parts_mut(p, n)) }
+        });
+    }
+
+    /// Writes words that are less than the bound from place `ends.0` of `room` on, others before place
+    /// `ends.1`, and moves the places.
+    ///
+    /// # Safety
+    /// There must be room for the words between the places.
+    pub(super) unsafe fn halve<W: Lanes>(
+        words: &[W],
+        bound: W,
+        room: *mut W,
+        ends: &mut (usize, usize),
+    ) {
+        for words in words.chunks(W::LANES) {
+            // SAFETY: the processor has the features; lanes of the chunk, and as many words at each
+            // place as go there.
+            unsafe {
+                let v = W::load_first(words.as_ptr(), words.len());
+                let before = W::before::<false>(v, W::splat(bound)) & first(words.len());
+                let after = before ^ first(words.len());
+                let count = before.count_ones() as usize;
+                W::store_first(room.add(ends.0), W::pack(before, v), count);
+                ends.0 += count;
+                ends.1 -= words.len() - count;
+                W::store_first(room.add(ends.1), W::pack(after, v), words.len() - count);
+            }
+        }
     }
 
     /// Adds to each bucket's count: words belong to the bucket after the last bound that is not greater.

@@ -78,20 +78,28 @@ pub(super) fn vectors() -> bool {
 
 /// Sorts numbers whose lowest `ascending` bytes ascend already.
 pub(super) fn sort<W: Word>(words: &mut [W], ascending: usize) -> Result<(), OpError> {
-    if words.len() < 2 {
-        return Ok(());
-    }
+    sort_parts(words, ascending, &mut |_, _| {})
+}
+
+/// Sorts, and calls `done(start, part)` for each part once it is in order, while it is in cache.
+pub(super) fn sort_parts<W: Word>(
+    words: &mut [W],
+    ascending: usize,
+    done: &mut dyn FnMut(usize, &mut [W]),
+) -> Result<(), OpError> {
     #[cfg(target_arch = "x86_64")]
     if vectors() {
         // SAFETY: the processor has the features.
-        unsafe { super::vector::sort(words) };
+        unsafe { super::vector::sort(words, done) };
         return Ok(());
     }
     if words.len() < 256 * (W::BYTES - ascending) {
         words.sort_unstable();
-        return Ok(());
+    } else {
+        radix(words, ascending)?;
     }
-    radix(words, ascending)
+    done(0, words);
+    Ok(())
 }
 
 fn radix<W: Word>(words: &mut [W], ascending: usize) -> Result<(), OpError> {
