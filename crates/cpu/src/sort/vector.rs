@@ -14,6 +14,8 @@ use std::arch::x86_64::*;
 const ROWS: usize = 16;
 /// Vectors that are read from one end in each step of a partition.
 const BATCH: usize = 8;
+/// Batches that are fetched ahead: which end is next the processor does not guess.
+const AHEAD: usize = 8;
 
 /// Whether the processor has what [`sort`] is compiled for.
 pub(super) fn available() -> bool {
@@ -351,7 +353,8 @@ featured! {
         // SAFETY: `head` and `step` numbers at the ends, which `n` has room for. What is read next lies
         // between `read_left` and `read_right`; the gaps beside them together are `head + step` long.
         // The smaller gap is read from, so that both are at least a batch long when one is written, and
-        // within a batch each vector uses no more of them than it has lanes.
+        // within a batch each vector uses no more of them than it has lanes. A prefetch may have any
+        // address.
         unsafe {
             std::ptr::copy_nonoverlapping(p, aside, head);
             std::ptr::copy_nonoverlapping(p.add(n - step), aside.add(head), step);
@@ -366,6 +369,14 @@ featured! {
                 let from = if from_left { read_left } else { read_right.sub(step) };
                 read_left = if from_left { read_left.add(step) } else { read_left };
                 read_right = if from_left { read_right } else { from };
+                let next = if from_left {
+                    read_left.wrapping_add(AHEAD * step)
+                } else {
+                    from.wrapping_sub(AHEAD * step)
+                };
+                for i in 0..BATCH {
+                    _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(i * W::LANES).cast());
+                }
                 let mut v = [_mm512_setzero_si512(); BATCH];
                 for i in 0..BATCH {
                     v[i] = W::load(from.add(i * W::LANES));
