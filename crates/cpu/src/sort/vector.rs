@@ -333,7 +333,7 @@ featured! {
         for (i, x) in sample[..size].iter_mut().enumerate() {
             // Not every `step`-th: data may have that period.
             let noise = (i as u32).wrapping_mul(0x9e37_79b9) as u64;
-            let shift = (noise * step as u64 >> 32) as usize;
+            let shift = ((noise * step as u64) >> 32) as usize;
             // SAFETY: below `size * step`, which is at most `n`.
             *x = unsafe { *p.add(i * step + shift) };
         }
