@@ -1,9 +1,10 @@
 //! Random numbers from keys: Threefry-2x32, the same bits as MLX's and JAX's for the same key.
 //!
-//! A key is a u32 array of two words. Functions take one, or `None` to draw from the process' own
-//! generator, which [`seed`] sets and which otherwise starts from the clock; within a function that is
-//! compiled or is the body of a loop, which is traced once, a key is needed. The same key gives the
-//! same bits whatever the number of threads, fused or not.
+//! A key is a u32 array of two words. Functions take one, or `None` to draw from the [`Generator`] that
+//! [`Generator::scope`] names, or else from the process' own, which [`seed`] sets and which otherwise
+//! starts from the clock; within a function that is compiled or is the body of a loop, which is traced
+//! once, a key or a generator of the function's own is needed. The same key gives the same bits whatever
+//! the number of threads, fused or not.
 
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,26 +15,13 @@ use crate::ops::linalg;
 use crate::ops::scan::Scan;
 use crate::ops::search::Side;
 use crate::ops::{attempt, axis_of, error, prim};
-use crate::scope::call_site;
 use lazul_ir::{DType, Prim, Shape};
-use std::cell::Cell;
-use std::sync::Mutex;
 
-static STATE: Mutex<Option<Array>> = Mutex::new(None);
+mod generator;
 
-/// Sets the process' own generator.
-///
-/// ```
-/// use lazul_core::prelude::*;
-/// random::seed(7);
-/// let a = random::uniform(0.0, 1.0, [3], DType::F32, None).to_vec::<f32>()?;
-/// random::seed(7);
-/// assert_eq!(random::uniform(0.0, 1.0, [3], DType::F32, None).to_vec::<f32>()?, a);
-/// # Ok::<(), lazul_core::Error>(())
-/// ```
-pub fn seed(seed: u64) {
-    *STATE.lock().unwrap_or_else(|e| e.into_inner()) = Some(key(seed));
-}
+pub(crate) use generator::Keyed;
+use generator::key_or_next;
+pub use generator::{Generator, seed};
 
 /// The key of a seed: its upper and lower 32 bits.
 ///
@@ -44,51 +32,6 @@ pub fn seed(seed: u64) {
 /// ```
 pub fn key(seed: u64) -> Array {
     Array::from_slice(&[(seed >> 32) as u32, seed as u32], [2])
-}
-
-thread_local! {
-    /// The operation that is tracing a function to run it more than once, if one is.
-    static TRACING: Cell<Option<&'static str>> = const { Cell::new(None) };
-}
-
-/// While this lives, draws on this thread need keys: what is drawn without one while a function is traced
-/// would be a constant of it.
-pub(crate) struct Keyed(Option<&'static str>);
-
-impl Keyed {
-    pub(crate) fn start(op: &'static str) -> Keyed {
-        Keyed(TRACING.replace(Some(op)))
-    }
-}
-
-impl Drop for Keyed {
-    fn drop(&mut self) {
-        TRACING.set(self.0);
-    }
-}
-
-/// The key given, or a fresh one of the process' generator.
-#[track_caller]
-fn key_or_next(key: Option<&Array>) -> Array {
-    if let Some(key) = key {
-        return key.clone();
-    }
-    if let Some(op) = TRACING.get() {
-        let why =
-            format!("a draw without a key would be the same in every run of what {op} traces");
-        return Array::fail(Error::new(ErrorKind::Value, "random", why), call_site());
-    }
-    let mut state = STATE.lock().unwrap_or_else(|e| e.into_inner());
-    let now = state.take().unwrap_or_else(|| {
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        self::key(clock.map_or(0, |t| t.as_nanos() as u64))
-    });
-    let both = split(&now, 2);
-    let next = both.at_index(0, 0);
-    // The state is computed at once: it must not grow into a graph of all draws so far.
-    let _ = next.eval();
-    *state = Some(next);
-    both.at_index(0, 1)
 }
 
 /// `num` independent keys, `(num, 2)`.
