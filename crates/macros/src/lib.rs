@@ -2,7 +2,7 @@
 //!
 //! `#[derive(Module)]` implements `lazul_nn::Module` for a struct: its fields are visited in order
 //! under their names, so a parameter's path is the path of field names that leads to it, and matches
-//! the names in published checkpoints. `#[derive(Tree)]` implements `lazul_core::Tree`, so that a type of
+//! the names in published checkpoints; it implements `lazul_core::Tree` as well. `#[derive(Tree)]` implements `lazul_core::Tree`, so that a type of
 //! one's own can be the argument or result of a function that is transformed.
 
 mod module;
@@ -12,11 +12,15 @@ mod tree;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, Error, parse_macro_input};
 
-/// Implements `Module`.
+/// Implements `Module`, and `Tree`, whose leaves are all arrays of the module; the struct is `Clone`.
 ///
-/// Fields are parameters and modules by default. `#[module(skip)]` leaves a field out (options,
-/// numbers), `#[module(rename = "q_proj")]` gives it another name in paths, and
-/// `#[module(flatten)]` visits it without a name of its own.
+/// Fields are parameters and modules by default.
+/// - `#[module(option)]`: no array, but what the module does depends on it (a number, a mode). It is
+///   `Debug`; a compiled function is traced again where its text differs.
+/// - `#[module(skip)]`: left out altogether.
+/// - `#[module(rename = "q_proj")]`: has this name in paths.
+/// - `#[module(flatten)]`: is visited without a name of its own.
+/// - `#[module(frozen)]`: its arrays are buffers, part of checkpoints that gradients do not change.
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

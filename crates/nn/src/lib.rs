@@ -1,7 +1,7 @@
 //! Neural-network modules over Lazul's arrays.
 //!
 //! A [`Module`] is a struct whose fields are parameters ([`Array`](lazul_core::Array)), other modules, or vectors and
-//! options of them; `#[derive(Module)]` writes the traversal. A parameter's path is made of field
+//! options of them; `#[derive(Module)]` writes the traversal, and [`Tree`](lazul_core::Tree). A parameter's path is made of field
 //! names and indices (`layers.0.self_attn.q_proj.weight`), which are also its names in published
 //! checkpoints: loading is a look-up ([`Weights`]).
 //!
@@ -15,8 +15,12 @@
 // The derive macro writes paths of this crate's name, here too.
 extern crate self as lazul_nn;
 
-mod grad;
+mod files;
+mod grads;
 mod module;
+mod summary;
+mod trainable;
+mod visitor;
 mod weights;
 
 pub mod activations;
@@ -27,8 +31,19 @@ pub mod optim;
 
 use layers::linear;
 
-pub use grad::{value_and_grad, value_and_grad_of};
+pub use files::{Unmatched, load_weights, save_weights};
+pub use grads::{Grads, value_and_grad, value_and_grad_of};
 pub use layers::{Embedding, Layer, LayerNorm, Linear, RmsNorm, Sequential, Weight};
 pub use lazul_macros::Module;
-pub use module::{Buffer, Module, Parameters, Role, Training, Visitor, VisitorMut};
+pub use module::{Buffer, Module, Parameters, Role, Training};
+pub use trainable::Trainable;
+pub use visitor::{Matrix, Visitor, VisitorMut};
 pub use weights::{TensorSource, Weights};
+
+/// What derived code calls.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::module::option;
+    pub use crate::visitor::{visit, visit_mut};
+    pub use lazul_core as core;
+}

@@ -1,5 +1,6 @@
 //! Modules as trees of named parameters.
 
+use crate::visitor::{Matrix, Visitor, VisitorMut};
 use lazul_core::{Array, DType, Error, ErrorKind, Quantized, Result, Shape};
 use std::collections::BTreeMap;
 
@@ -11,21 +12,26 @@ pub type Parameters = BTreeMap<String, Array>;
 pub enum Role {
     /// It is learned.
     Parameter,
+    /// It could be learned, but a [`Trainable`](crate::Trainable) says that it stays.
+    Frozen,
     /// It is part of a checkpoint, but nothing that gradients change: running statistics, codes.
     Buffer,
 }
 
 /// A tree of parameters.
 ///
+/// The derive macro writes [`Tree`](lazul_core::Tree) too, so that a module can be the argument or the
+/// state of a function that is transformed.
+///
 /// ```
 /// use lazul_core::prelude::*;
 /// use lazul_nn::{Linear, Module};
 ///
-/// #[derive(Module)]
+/// #[derive(Clone, Module)]
 /// struct Mlp {
 ///     up: Linear,
 ///     down: Linear,
-///     #[module(skip)]
+///     #[module(option)]
 ///     dropout: f32,
 /// }
 /// let linear = |o: usize, i: usize| Linear::new(zeros([o, i], DType::F32), None);
@@ -33,6 +39,7 @@ pub enum Role {
 /// let names: Vec<String> = mlp.parameters().into_iter().map(|(name, _)| name).collect();
 /// assert_eq!(names, ["up.weight", "down.weight"]);
 /// assert_eq!(mlp.num_parameters()?, 64);
+/// assert_eq!(mlp.leaves().len(), 2);
 /// # let _ = mlp.dropout;
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
@@ -42,6 +49,11 @@ pub trait Module {
 
     /// Shows every parameter to `visitor`, to be changed.
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>);
+
+    /// Appends what tells this module from others of its type, as
+    /// [`Tree::structure`](lazul_core::Tree::structure): a compiled function is traced again where it
+    /// differs.
+    fn structure(&self, words: &mut Vec<u64>);
 
     /// Paths and arrays of all parameters and buffers, in the order of fields.
     fn parameters(&self) -> Vec<(String, &Array)> {
@@ -115,6 +127,28 @@ pub trait Module {
         });
     }
 
+    /// Shows every matrix that can be quantized or adapted, by the path of its layer, to be changed.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::{Linear, Matrix, Module};
+    /// let mut model = vec![Linear::init(64, 8, false, None)?, Linear::init(8, 8, false, None)?];
+    /// let mut found = Vec::new();
+    /// model.matrices_mut(&mut |path, matrix| {
+    ///     if let Matrix::Linear(_) = matrix {
+    ///         found.push(path.to_string());
+    ///     }
+    /// });
+    /// assert_eq!(found, ["0", "1"]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    fn matrices_mut(&mut self, change: &mut dyn FnMut(&str, Matrix<'_>)) {
+        let mut nothing = |_: &str, _: &mut Array, _| {};
+        let mut visitor = VisitorMut::new(&mut nothing);
+        visitor.matrices = Some(change);
+        self.visit_mut(&mut visitor);
+    }
+
     /// Switches layers that behave differently in training (dropout, batch normalisation) to training,
     /// as they are made, or to inference.
     fn train(&mut self, training: bool) {
@@ -122,6 +156,11 @@ pub trait Module {
         let mut visitor = VisitorMut::new(&mut nothing);
         visitor.training = Some(training);
         self.visit_mut(&mut visitor);
+    }
+
+    /// Switches layers to inference: `train(false)`.
+    fn eval(&mut self) {
+        self.train(false);
     }
 
     /// Number of elements of all parameters as they are stored: packed codes count as words.
@@ -139,80 +178,44 @@ pub trait Module {
     fn nbytes(&self) -> Result<usize> {
         self.parameters().into_iter().map(|(_, a)| a.nbytes()).sum()
     }
-}
 
-/// Carries the path while a module is traversed.
-pub struct Visitor<'v, 'a> {
-    path: String,
-    role: Role,
-    each: &'v mut dyn FnMut(&str, &'a Array, Role),
-}
-
-/// Carries the path while a module is traversed to be changed.
-pub struct VisitorMut<'v> {
-    path: String,
-    role: Role,
-    each: &'v mut dyn FnMut(&str, &mut Array, Role),
-    /// The mode that layers are to take on.
-    training: Option<bool>,
-}
-
-fn enter(path: &mut String, name: &str) -> usize {
-    let before = path.len();
-    if before > 0 {
-        path.push('.');
-    }
-    path.push_str(name);
-    before
-}
-
-impl<'v, 'a> Visitor<'v, 'a> {
-    fn new(each: &'v mut dyn FnMut(&str, &'a Array, Role)) -> Self {
-        Visitor { path: String::new(), role: Role::Parameter, each }
-    }
-
-    /// Runs `f`, to which every array is a buffer.
-    pub fn buffers(&mut self, f: impl FnOnce(&mut Self)) {
-        let before = std::mem::replace(&mut self.role, Role::Buffer);
-        f(self);
-        self.role = before;
-    }
-
-    /// Visits a field under its name.
-    pub fn field<M: Module + ?Sized>(&mut self, name: &str, field: &'a M) {
-        let before = enter(&mut self.path, name);
-        field.visit(self);
-        self.path.truncate(before);
-    }
-}
-
-impl<'v> VisitorMut<'v> {
-    fn new(each: &'v mut dyn FnMut(&str, &mut Array, Role)) -> Self {
-        VisitorMut { path: String::new(), role: Role::Parameter, each, training: None }
-    }
-
-    /// Runs `f`, to which every array is a buffer.
-    pub fn buffers(&mut self, f: impl FnOnce(&mut Self)) {
-        let before = std::mem::replace(&mut self.role, Role::Buffer);
-        f(self);
-        self.role = before;
-    }
-
-    /// Visits a field under its name.
-    pub fn field<M: Module + ?Sized>(&mut self, name: &str, field: &mut M) {
-        let before = enter(&mut self.path, name);
-        field.visit_mut(self);
-        self.path.truncate(before);
+    /// The module as an indented tree of names, with the shape and dtype of each array, what is not
+    /// learned, and numbers of elements.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::{Linear, Module, Sequential, layers::BatchNorm};
+    /// let model = Sequential::new().then(Linear::init(3, 2, true, None)?).then(BatchNorm::new(2));
+    /// println!("{}", model.summary()?);
+    /// # assert_eq!(model.summary()?, "\
+    /// # layers
+    /// #   0
+    /// #     weight        (2,3)  float32
+    /// #     bias          (2,)   float32
+    /// #   1
+    /// #     weight        (2,)   float32
+    /// #     bias          (2,)   float32
+    /// #     running_mean  (2,)   float32  buffer
+    /// #     running_var   (2,)   float32  buffer
+    /// # 16 elements, 12 of them trainable".replace("    # ", ""));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If a parameter is a failed array.
+    fn summary(&self) -> Result<String> {
+        crate::summary::summary(self)
     }
 }
 
 impl Module for Array {
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
-        (visitor.each)(&visitor.path, self, visitor.role);
+        visitor.array(self);
     }
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
-        (visitor.each)(&visitor.path, self, visitor.role);
+        visitor.array(self);
     }
+    fn structure(&self, _: &mut Vec<u64>) {}
 }
 
 impl<M: Module> Module for Option<M> {
@@ -226,6 +229,10 @@ impl<M: Module> Module for Option<M> {
             module.visit_mut(visitor);
         }
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        words.push(self.is_some() as u64);
+        self.iter().for_each(|m| m.structure(words));
+    }
 }
 
 impl<M: Module> Module for Vec<M> {
@@ -235,6 +242,10 @@ impl<M: Module> Module for Vec<M> {
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         self.iter_mut().enumerate().for_each(|(i, m)| visitor.field(&i.to_string(), m));
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        words.push(self.len() as u64);
+        self.iter().for_each(|m| m.structure(words));
+    }
 }
 
 impl<M: Module + ?Sized> Module for Box<M> {
@@ -243,6 +254,9 @@ impl<M: Module + ?Sized> Module for Box<M> {
     }
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         (**self).visit_mut(visitor);
+    }
+    fn structure(&self, words: &mut Vec<u64>) {
+        (**self).structure(words);
     }
 }
 
@@ -265,14 +279,60 @@ impl Module for Quantized {
             visitor.field("global_scale", &mut self.global_scale);
         });
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        option(&self.form, words);
+        for part in [&self.scales, &self.biases, &self.global_scale] {
+            part.structure(words);
+        }
+    }
 }
+
+/// The structure of what is no array: its text.
+#[doc(hidden)]
+pub fn option(value: &dyn std::fmt::Debug, words: &mut Vec<u64>) {
+    lazul_core::Tree::structure(&format!("{value:?}"), words);
+}
+
+/// `Tree` for modules whose `Module` is written by hand: its leaves are all arrays of the module.
+macro_rules! tree_of_module {
+    ($($t:ty),* $(,)?) => {$(
+        impl lazul_core::Tree for $t {
+            fn visit<'a>(&'a self, f: &mut dyn FnMut(&'a lazul_core::Array)) {
+                crate::visitor::visit(self, f);
+            }
+            fn visit_mut(&mut self, f: &mut dyn FnMut(&mut lazul_core::Array)) {
+                crate::visitor::visit_mut(self, f);
+            }
+            fn structure(&self, words: &mut Vec<u64>) {
+                $crate::Module::structure(self, words);
+            }
+        }
+    )*};
+}
+pub(crate) use tree_of_module;
+
+/// `Module` and `Tree` for types without arrays: all that there is of them is an option.
+macro_rules! options_only {
+    ($($t:ty),* $(,)?) => {$(
+        /// Has no parameters.
+        impl crate::Module for $t {
+            fn visit<'a>(&'a self, _: &mut crate::Visitor<'_, 'a>) {}
+            fn visit_mut(&mut self, _: &mut crate::VisitorMut<'_>) {}
+            fn structure(&self, words: &mut Vec<u64>) {
+                crate::module::option(self, words);
+            }
+        }
+        crate::module::tree_of_module!($t);
+    )*};
+}
+pub(crate) use options_only;
 
 /// An array of a module that gradients do not change, like a running mean.
 ///
 /// ```
 /// use lazul_core::prelude::*;
 /// use lazul_nn::{Buffer, Module};
-/// #[derive(Module)]
+/// #[derive(Clone, Module)]
 /// struct Scaler {
 ///     weight: Array,
 ///     mean: Buffer,
@@ -301,6 +361,7 @@ impl Module for Buffer {
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         visitor.buffers(|visitor| self.0.visit_mut(visitor));
     }
+    fn structure(&self, _: &mut Vec<u64>) {}
 }
 
 /// Whether a layer is in training: a field of layers that behave differently then, set by
@@ -329,4 +390,9 @@ impl Module for Training {
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         self.0 = visitor.training.unwrap_or(self.0);
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        words.push(self.0 as u64);
+    }
 }
+
+tree_of_module!(Buffer, Training);

@@ -6,7 +6,7 @@
 //! inner trace is used outside of it.
 
 use super::{key, split};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::node::Array;
 use crate::scope::call_site;
 use crate::tree::Tree;
@@ -214,7 +214,8 @@ mod tests {
         assert!(caught.is_err());
         // The process' generator is back, and makes other numbers each time.
         assert_ne!(drawn().to_vec::<f32>().unwrap(), drawn().to_vec::<f32>().unwrap());
-        let alone = Generator::new(3).scope(|| [drawn(), drawn()].map(|a| a.to_vec::<f32>().unwrap()));
+        let alone =
+            Generator::new(3).scope(|| [drawn(), drawn()].map(|a| a.to_vec::<f32>().unwrap()));
         let [first, other, second] = outer.scope(|| {
             let first = drawn();
             let other = inner.scope(drawn);
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_draw_the_same_again() -> Result<()> {
+    fn checkpoints_draw_the_same_again() -> crate::Result<()> {
         let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [4]);
         let noisy = |x: &Array| x.square() * drawn();
         let plain = Generator::new(8).scope(|| grad(|x: &Array| noisy(x).sum(..))(&x))?;

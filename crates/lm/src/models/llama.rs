@@ -114,7 +114,7 @@ impl LlamaConfig {
 }
 
 /// A model of the Llama family. Field names are those of published checkpoints.
-#[derive(Module)]
+#[derive(Clone, Module)]
 pub struct Llama {
     model: Decoder,
     lm_head: Option<Linear>,
@@ -122,14 +122,14 @@ pub struct Llama {
     config: LlamaConfig,
 }
 
-#[derive(Module)]
+#[derive(Clone, Module)]
 struct Decoder {
     embed_tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
 }
 
-#[derive(Module)]
+#[derive(Clone, Module)]
 struct Layer {
     input_layernorm: RmsNorm,
     self_attn: SelfAttention,
@@ -137,7 +137,7 @@ struct Layer {
     mlp: Mlp,
 }
 
-#[derive(Module)]
+#[derive(Clone, Module)]
 struct SelfAttention {
     q_proj: Linear,
     k_proj: Linear,
@@ -145,7 +145,7 @@ struct SelfAttention {
     o_proj: Linear,
 }
 
-#[derive(Module)]
+#[derive(Clone, Module)]
 struct Mlp {
     gate_proj: Linear,
     up_proj: Linear,

@@ -1,7 +1,7 @@
 //! Activation functions as layers.
 
 use crate::activations as f;
-use crate::module::{Module, Visitor, VisitorMut};
+use crate::module::options_only;
 use lazul_core::{Array, full};
 
 /// One of the functions of [`activations`](crate::activations) as a layer without parameters, with the
@@ -111,11 +111,7 @@ impl Activation {
     }
 }
 
-/// Has no parameters.
-impl Module for Activation {
-    fn visit<'a>(&'a self, _: &mut Visitor<'_, 'a>) {}
-    fn visit_mut(&mut self, _: &mut VisitorMut<'_>) {}
-}
+options_only!(Activation);
 
 /// [`prelu`](f::prelu) with learned slopes.
 ///

@@ -43,7 +43,7 @@ pub struct MultiHeadAttention {
     /// Results' projection.
     pub out_proj: Linear,
     /// Number of heads.
-    #[module(skip)]
+    #[module(option)]
     pub heads: usize,
 }
 

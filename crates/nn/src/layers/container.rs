@@ -1,7 +1,8 @@
 //! Layers in a row.
 
 use super::Layer;
-use crate::module::{Module, Visitor, VisitorMut};
+use crate::module::{Module, tree_of_module};
+use crate::visitor::{Visitor, VisitorMut};
 use lazul_core::{Array, attempt, scope};
 
 /// Layers that are applied one after another; parameters are called `layers.0.weight` and so on.
@@ -45,7 +46,11 @@ impl Module for Sequential {
     fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
         visitor.field("layers", &mut self.layers);
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        self.layers.structure(words);
+    }
 }
+tree_of_module!(Sequential);
 
 impl Layer for Sequential {
     #[track_caller]

@@ -51,7 +51,7 @@ macro_rules! convolutions {
             /// Added to each channel, `(c_out)`.
             pub bias: Option<Array>,
             /// Stride, padding, dilation, groups.
-            #[module(skip)]
+            #[module(option)]
             pub how: $how,
         }
 

@@ -37,7 +37,7 @@ fn drop(x: &Array, p: f64, mask: &[usize], key: Option<&Array>) -> Array {
 #[derive(Clone, Debug, crate::Module)]
 pub struct Dropout {
     /// The probability of a zero.
-    #[module(skip)]
+    #[module(option)]
     pub p: f64,
     /// Does nothing unless in training.
     pub training: Training,
@@ -104,7 +104,7 @@ macro_rules! channel_dropout {
         #[derive(Clone, Debug, crate::Module)]
         pub struct $name {
             /// The probability of a zero.
-            #[module(skip)]
+            #[module(option)]
             pub p: f64,
             /// Does nothing unless in training.
             pub training: Training,

@@ -1,7 +1,8 @@
 //! Affine maps, dense or quantized.
 
-use super::{Keys, error};
-use crate::module::{Module, Visitor, VisitorMut};
+use super::{Adapter, AdapterOptions, Keys, error};
+use crate::module::{Module, tree_of_module};
+use crate::visitor::{Matrix, Visitor, VisitorMut};
 use crate::weights::Weights;
 use lazul_core::{Array, DType, ErrorKind, Quantization, Quantized, Result, attempt, random};
 
@@ -33,6 +34,30 @@ impl Weight {
         }
     }
 
+    /// Number of rows and columns.
+    ///
+    /// # Errors
+    /// If the matrix failed or has another number of axes.
+    pub fn dims(&self) -> Result<[usize; 2]> {
+        match self {
+            Weight::Dense(w) => w.dims(),
+            Weight::Quantized(w) => {
+                let shape = w.shape()?;
+                <[usize; 2]>::try_from(&shape[..])
+                    .map_err(|_| error(ErrorKind::Shape, "Weight", "is no matrix", &[&w.codes]))
+            }
+        }
+    }
+
+    /// The matrix of a float dtype, `(rows, columns)`.
+    #[track_caller]
+    pub fn dense(&self) -> Array {
+        match self {
+            Weight::Dense(w) => w.clone(),
+            Weight::Quantized(w) => w.dequantize(),
+        }
+    }
+
     /// The matrix quantized; one that is quantized already stays as it is.
     ///
     /// # Errors
@@ -58,22 +83,52 @@ impl Module for Weight {
             Weight::Quantized(w) => w.visit_mut(visitor),
         }
     }
+    fn structure(&self, words: &mut Vec<u64>) {
+        match self {
+            Weight::Dense(_) => words.push(0),
+            Weight::Quantized(w) => {
+                words.push(1);
+                w.structure(words);
+            }
+        }
+    }
 }
 
 /// `x Wᵀ + b` with `W (out, in)`.
-#[derive(Clone, Debug, crate::Module)]
+#[derive(Clone, Debug)]
 pub struct Linear {
     /// The matrix.
-    #[module(flatten)]
     pub weight: Weight,
     /// Added to each result, `(out)`.
     pub bias: Option<Array>,
+    /// What fine-tuning adds to the matrix.
+    pub adapter: Option<Box<Adapter>>,
 }
+
+impl Module for Linear {
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a>) {
+        self.weight.visit(visitor);
+        visitor.field("bias", &self.bias);
+        self.adapter.visit(visitor);
+    }
+    fn visit_mut(&mut self, visitor: &mut VisitorMut<'_>) {
+        visitor.matrix(Matrix::Linear(self));
+        self.weight.visit_mut(visitor);
+        visitor.field("bias", &mut self.bias);
+        self.adapter.visit_mut(visitor);
+    }
+    fn structure(&self, words: &mut Vec<u64>) {
+        self.weight.structure(words);
+        self.bias.structure(words);
+        self.adapter.structure(words);
+    }
+}
+tree_of_module!(Weight, Linear);
 
 impl Linear {
     /// A dense map.
     pub fn new(weight: Array, bias: Option<Array>) -> Linear {
-        Linear { weight: Weight::Dense(weight), bias }
+        Linear { weight: Weight::Dense(weight), bias, adapter: None }
     }
 
     /// A map from `input` to `output` features, f32, uniform within `1 / sqrt(input)`.
@@ -103,17 +158,54 @@ impl Linear {
     pub fn load(weights: &Weights<'_>, input: usize, output: usize, bias: bool) -> Result<Linear> {
         let weight = weights.matrix(output, input)?;
         let bias = if bias { Some(weights.tensor("bias", &[output])?) } else { None };
-        Ok(Linear { weight, bias })
+        Ok(Linear { weight, bias, adapter: None })
     }
 
     /// `x (…, in)` → `(…, out)`.
     #[track_caller]
     pub fn forward(&self, x: &Array) -> Array {
-        let y = self.weight.apply(x);
+        let y = match &self.adapter {
+            None => self.weight.apply(x),
+            Some(adapter) => attempt(|| adapter.linear(x, &self.weight)),
+        };
         match &self.bias {
             Some(bias) => y + bias,
             None => y,
         }
+    }
+
+    /// Puts a new adapter beside the matrix, which adds nothing until it is trained.
+    ///
+    /// # Errors
+    /// If the rank is 0, or the probability of dropout is none.
+    pub fn adapt(&mut self, options: &AdapterOptions, key: Option<&Array>) -> Result<()> {
+        self.adapter = Some(Box::new(Adapter::of_linear(&self.weight, options, key)?));
+        Ok(())
+    }
+
+    /// The map with its adapter in the matrix, which is quantized again if it was, unless `dequantize`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::{Linear, layers::AdapterOptions};
+    /// let mut linear = Linear::init(4, 3, false, Some(&random::key(0)))?;
+    /// linear.adapt(&AdapterOptions { rank: 2, ..Default::default() }, Some(&random::key(1)))?;
+    /// linear.adapter.as_mut().unwrap().lora_b = ones([2, 3], DType::F32);
+    /// let x = ones([1, 4], DType::F32);
+    /// let (a, b) = (linear.forward(&x), linear.fuse(false)?.forward(&x));
+    /// assert!(a.allclose(&b, Tolerance::default()).item::<bool>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the adapter's sizes are not the matrix's, or it cannot be quantized again.
+    pub fn fuse(&self, dequantize: bool) -> Result<Linear> {
+        let weight = match &self.adapter {
+            Some(adapter) => adapter.fused(&self.weight, false, dequantize)?,
+            None if dequantize => Weight::Dense(self.weight.dense()),
+            None => self.weight.clone(),
+        };
+        Ok(Linear { weight, bias: self.bias.clone(), adapter: None })
     }
 }
 

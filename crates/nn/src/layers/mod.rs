@@ -7,6 +7,7 @@
 //! input does not fit.
 
 mod activation;
+mod adapter;
 mod attention;
 mod container;
 mod conv;
@@ -23,6 +24,7 @@ mod transformer;
 mod upsample;
 
 pub use activation::{Activation, Prelu};
+pub use adapter::{Adapter, AdapterOptions};
 pub use attention::{MultiHeadAttention, MultiHeadDims, additive_causal_mask};
 pub use container::{Identity, Sequential};
 pub use conv::{Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};

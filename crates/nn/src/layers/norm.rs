@@ -19,7 +19,7 @@ pub struct RmsNorm {
     /// Scale, `(d)`.
     pub weight: Array,
     /// Added to the mean square.
-    #[module(skip)]
+    #[module(option)]
     pub eps: f32,
 }
 
@@ -60,7 +60,7 @@ pub struct LayerNorm {
     /// Shift, `(d)`.
     pub bias: Option<Array>,
     /// Added to the variance.
-    #[module(skip)]
+    #[module(option)]
     pub eps: f32,
 }
 
@@ -135,10 +135,10 @@ pub struct InstanceNorm {
     /// Shift, `(c)`.
     pub bias: Option<Array>,
     /// Number of channels.
-    #[module(skip)]
+    #[module(option)]
     pub dims: usize,
     /// Added to the variance.
-    #[module(skip)]
+    #[module(option)]
     pub eps: f32,
 }
 
@@ -181,17 +181,17 @@ pub struct GroupNorm {
     /// Shift, `(c)`.
     pub bias: Option<Array>,
     /// Number of groups.
-    #[module(skip)]
+    #[module(option)]
     pub groups: usize,
     /// Number of channels.
-    #[module(skip)]
+    #[module(option)]
     pub dims: usize,
     /// Added to the variance; 1e-5.
-    #[module(skip)]
+    #[module(option)]
     pub eps: f32,
     /// Whether a group is channels that follow one another, as in PyTorch and published checkpoints,
     /// rather than every `groups`-th channel; false.
-    #[module(skip)]
+    #[module(option)]
     pub pytorch_compatible: bool,
 }
 
@@ -267,13 +267,13 @@ pub struct BatchNorm {
     /// Running variance, `(c)`, of the unbiased estimates.
     pub running_var: Option<Buffer>,
     /// Number of channels.
-    #[module(skip)]
+    #[module(option)]
     pub dims: usize,
     /// Added to the variance; 1e-5.
-    #[module(skip)]
+    #[module(option)]
     pub eps: f32,
     /// How far running statistics move toward those of a batch; 0.1.
-    #[module(skip)]
+    #[module(option)]
     pub momentum: f32,
     /// Which statistics are used.
     pub training: Training,

@@ -5,6 +5,7 @@
 //! axes; windows that tile an axis are a reshape.
 
 use super::error;
+use crate::module::options_only;
 use lazul_core::dtypes::iinfo;
 use lazul_core::ints::IntoInts;
 use lazul_core::{Array, DType, Error, ErrorKind, Pad, Result, attempt};
@@ -168,11 +169,7 @@ macro_rules! pools {
             }
         }
 
-        /// Has no parameters.
-        impl crate::Module for $name {
-            fn visit<'a>(&'a self, _: &mut crate::Visitor<'_, 'a>) {}
-            fn visit_mut(&mut self, _: &mut crate::VisitorMut<'_>) {}
-        }
+        options_only!($name);
     )*};
 }
 pools! {

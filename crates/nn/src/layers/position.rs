@@ -1,8 +1,11 @@
 //! Where a token stands: rotary embeddings, sinusoids, linear biases.
 
 use super::error;
+use crate::module::{Module, option, options_only, tree_of_module};
+use crate::visitor::{Visitor, VisitorMut};
 use lazul_core::{
-    Array, DType, Error, ErrorKind, Result, arange, arange_step, attempt, concatenate, fast,
+    Array, DType, Error, ErrorKind, Fixed, Result, Tree, arange, arange_step, attempt, concatenate,
+    fast,
 };
 use std::f64::consts::PI;
 
@@ -37,11 +40,17 @@ impl Rope {
     }
 }
 
-/// Has no parameters.
-impl crate::Module for Rope {
-    fn visit<'a>(&'a self, _: &mut crate::Visitor<'_, 'a>) {}
-    fn visit_mut(&mut self, _: &mut crate::VisitorMut<'_>) {}
+/// Has no parameters: frequencies are an option, told by which array they are.
+impl Module for Rope {
+    fn visit<'a>(&'a self, _: &mut Visitor<'_, 'a>) {}
+    fn visit_mut(&mut self, _: &mut VisitorMut<'_>) {}
+    fn structure(&self, words: &mut Vec<u64>) {
+        let fast::Rope { dims, traditional, base, scale, freqs } = &self.how;
+        option(&(dims, traditional, base, scale), words);
+        Fixed(freqs.clone()).structure(words);
+    }
 }
+tree_of_module!(Rope);
 
 /// Sines and cosines of positions at frequencies that fall geometrically. Source: Vaswani et al., 2017.
 ///
@@ -112,11 +121,7 @@ impl SinusoidalPositionalEncoding {
     }
 }
 
-/// Has no parameters.
-impl crate::Module for SinusoidalPositionalEncoding {
-    fn visit<'a>(&'a self, _: &mut crate::Visitor<'_, 'a>) {}
-    fn visit_mut(&mut self, _: &mut crate::VisitorMut<'_>) {}
-}
+options_only!(SinusoidalPositionalEncoding);
 
 /// Attention with linear biases: scores fall with the distance of query and key, in each head at another
 /// rate. Source: Press, Smith and Lewis, 2021.

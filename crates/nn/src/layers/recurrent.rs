@@ -83,7 +83,7 @@ pub struct Rnn {
     /// Added, `(hidden)`.
     pub bias: Option<Array>,
     /// `f`; the hyperbolic tangent.
-    #[module(skip)]
+    #[module(option)]
     pub nonlinearity: Activation,
 }
 

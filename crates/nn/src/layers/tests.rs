@@ -192,6 +192,7 @@ fn values_that_do_not_belong_are_refused_whole() -> Result<()> {
             .quantize(lazul_core::Quantization::MxFp4)
             .map(Weight::Quantized)?,
         bias: None,
+        adapter: None,
     };
     assert!(codes.trainable_parameters().is_empty());
     let buffer = Buffer(zeros([1], DType::F32));

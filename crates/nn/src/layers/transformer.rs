@@ -86,10 +86,10 @@ pub struct TransformerEncoderLayer {
     /// Within the perceptron.
     pub dropout2: Dropout,
     /// Within the perceptron.
-    #[module(skip)]
+    #[module(option)]
     pub activation: Activation,
     /// Whether norms come first.
-    #[module(skip)]
+    #[module(option)]
     pub norm_first: bool,
 }
 
@@ -148,7 +148,7 @@ pub struct TransformerEncoder {
     /// The norm at the end.
     pub ln: LayerNorm,
     /// Whether gradients compute inner results again.
-    #[module(skip)]
+    #[module(option)]
     pub checkpoint: bool,
 }
 
@@ -216,10 +216,10 @@ pub struct TransformerDecoderLayer {
     /// Within the perceptron.
     pub dropout3: Dropout,
     /// Within the perceptron.
-    #[module(skip)]
+    #[module(option)]
     pub activation: Activation,
     /// Whether norms come first.
-    #[module(skip)]
+    #[module(option)]
     pub norm_first: bool,
 }
 
@@ -287,7 +287,7 @@ pub struct TransformerDecoder {
     /// The norm at the end.
     pub ln: LayerNorm,
     /// Whether gradients compute inner results again.
-    #[module(skip)]
+    #[module(option)]
     pub checkpoint: bool,
 }
 

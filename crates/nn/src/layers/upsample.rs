@@ -2,7 +2,7 @@
 //! a few elements (*taps*) of it.
 
 use super::error;
-use crate::module::{Module, Visitor, VisitorMut};
+use crate::module::options_only;
 use lazul_core::{Array, DType, Error, ErrorKind, Result, attempt};
 
 /// How values between elements are found.
@@ -248,8 +248,4 @@ impl Upsample {
     }
 }
 
-/// Has no parameters.
-impl Module for Upsample {
-    fn visit<'a>(&'a self, _: &mut Visitor<'_, 'a>) {}
-    fn visit_mut(&mut self, _: &mut VisitorMut<'_>) {}
-}
+options_only!(Upsample);

@@ -2,7 +2,9 @@
 //!
 //! An [`Optimizer`] holds options only. What changes from step to step, counter, rates and moments, is
 //! a [`State`], which is a [`Tree`] as gradients and parameters by path ([`Parameters`]) are: a whole
-//! step can be compiled, saved and restored. Rules are MLX's with its defaults. Arithmetic and moments
+//! step can be compiled, saved and restored. Beside them: gradients of several batches ([`Accumulator`]),
+//! averages ([`Ema`]), decay of some parameters ([`WeightDecay`]), half precision ([`Master`],
+//! [`LossScaler`]). Rules are MLX's with its defaults. Arithmetic and moments
 //! are f32 for parameters of f16 and bf16 (where moments of that dtype would hardly move), and rounded
 //! once at the end.
 //!
@@ -29,18 +31,26 @@
 //! # Ok::<(), lazul_core::Error>(())
 //! ```
 
+mod accumulate;
 mod adaptive;
 mod clip;
+mod decay;
+mod ema;
 mod factored;
+mod mixed;
 mod momentum;
 mod multi;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use accumulate::Accumulator;
 pub use adaptive::{AdaDelta, Adagrad, Adam, AdamW, Adamax, RmsProp};
 pub use clip::clip_grad_norm;
+pub use decay::WeightDecay;
+pub use ema::Ema;
 pub use factored::Adafactor;
+pub use mixed::{LossScaler, Master, all_finite, select};
 pub use momentum::{Lion, Muon, Sgd};
 pub use multi::MultiOptimizer;
 pub use schedule::{
@@ -92,6 +102,8 @@ pub struct One<'a> {
     pub gradient: &'a Array,
     /// Its value.
     pub value: &'a Array,
+    /// The dtype in which the module has it.
+    pub dtype: DType,
 }
 
 /// A rule that moves parameters along their gradients.
@@ -127,8 +139,9 @@ pub trait Optimizer {
         let rates = self.rates().iter().map(|r| r.at(&step)).collect();
         let mut slots = BTreeMap::new();
         for (path, value) in parameters {
+            let dtype = value.dtype()?;
             let value = &wide(path, value)?;
-            slots.insert(path.clone(), self.slots(&One { path, gradient: value, value }));
+            slots.insert(path.clone(), self.slots(&One { path, gradient: value, value, dtype }));
         }
         Ok(State { step, rates, slots })
     }
@@ -175,7 +188,7 @@ pub trait Optimizer {
             let dtype = value.dtype()?;
             let value = &wide(path, value)?;
             let gradient = &gradient.astype(value.dtype()?);
-            let one = One { path, gradient, value };
+            let one = One { path, gradient, value, dtype };
             let slots = next.slots.entry(path.clone()).or_insert_with(|| self.slots(&one));
             let new = self.step(&at, &one, slots)?.astype(dtype);
             new.check()?;

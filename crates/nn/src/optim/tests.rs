@@ -128,3 +128,70 @@ fn several_optimizers_are_each_their_own() -> Result<()> {
     assert_eq!(state.rates.len(), 2);
     Ok(())
 }
+
+#[test]
+fn decay_by_a_mask_is_adamw_where_it_is_and_adam_elsewhere() -> Result<()> {
+    let parameters = Parameters::from([
+        ("bias".to_string(), random::normal([3], DType::F32, Some(&random::key(0)))),
+        ("weight".to_string(), random::normal([2, 3], DType::F32, Some(&random::key(1)))),
+    ]);
+    let gradients = parameters.map_leaves(|p| p.sin());
+    let run = |optimizer: &dyn Optimizer| -> Result<Parameters> {
+        let (mut state, mut now) = (optimizer.init(&parameters)?, parameters.clone());
+        for _ in 0..3 {
+            now = optimizer.apply(&mut state, &gradients, &now)?;
+        }
+        Ok(now)
+    };
+    let matrices = |_: &str, value: &Array| value.ndim().is_ok_and(|n| n > 1);
+    let masked = run(&WeightDecay::new(Adam::new(0.1), 0.3).only(matrices))?;
+    let with = run(&AdamW { weight_decay: 0.3, ..AdamW::new(0.1) })?;
+    let without = run(&Adam::new(0.1))?;
+    assert_eq!(masked["weight"].to_vec::<f32>()?, with["weight"].to_vec::<f32>()?);
+    assert_eq!(masked["bias"].to_vec::<f32>()?, without["bias"].to_vec::<f32>()?);
+    assert_ne!(with["bias"].to_vec::<f32>()?, without["bias"].to_vec::<f32>()?);
+    assert!(WeightDecay::new(Adam::new(0.1), f64::NAN).init(&parameters).is_err());
+    Ok(())
+}
+
+#[test]
+fn accumulated_batches_are_one_large_batch() -> Result<()> {
+    let mut model = Linear::init(4, 3, true, Some(&random::key(0)))?;
+    let x = random::normal([8, 4], DType::F32, Some(&random::key(1)));
+    let mut gradients = |x: Array| -> Result<Parameters> {
+        let loss = |m: &mut Linear| m.forward(&x).square().mean(..);
+        Ok(value_and_grad(loss)(&mut model)?.1.into_parameters())
+    };
+    let whole = gradients(x.clone())?;
+    let mut accumulated = Accumulator::default();
+    for i in 0..4 {
+        accumulated.add(&gradients(x.slice_axis(0, i * 2, i * 2 + 2))?)?;
+    }
+    for (path, mean) in accumulated.take(4) {
+        let close = mean.allclose(&whole[&path], lazul_core::Tolerance::default());
+        assert!(close.item::<bool>()?, "{path}");
+    }
+    accumulated.add(&whole)?;
+    let fewer = one(whole["weight"].clone());
+    assert!(accumulated.add(&fewer).is_err() && accumulated.add(&Parameters::new()).is_err());
+    assert_eq!(accumulated.take(1)["bias"].to_vec::<f32>()?, whole["bias"].to_vec::<f32>()?);
+    Ok(())
+}
+
+#[test]
+fn factors_grow_and_shrink() -> Result<()> {
+    let mut scaler = LossScaler { interval: 2, ..LossScaler::new(4.0)? };
+    let mut factors = Vec::new();
+    for finite in [true, true, true, false, true, true, false, false, false, false] {
+        scaler.update(&Array::scalar(finite));
+        factors.push(scaler.factor.item::<f32>()?);
+    }
+    assert_eq!(factors, [4.0, 8.0, 8.0, 4.0, 4.0, 8.0, 4.0, 2.0, 1.0, 1.0]);
+    let overflow = vec![Array::from_slice(&[1.0f32, f32::INFINITY], [2])];
+    let (_, finite) = scaler.unscale(&overflow);
+    assert!(!finite.item::<bool>()?);
+    assert!(LossScaler::new(0.5).is_err() && LossScaler::new(f64::NAN).is_err());
+    let (one, other) = (Array::scalar(1.0f32), ones([2], DType::F32));
+    assert!(select(&finite, &one, &other).is_err());
+    Ok(())
+}
