@@ -7,7 +7,7 @@
 //!
 //! [`layers`] are modules, most of them a [`Layer`] that a [`Sequential`] can hold; [`activations`],
 //! [`losses`] and [`init`] are functions; [`value_and_grad`] differentiates by a module's parameters, and
-//! [`optim`] moves them. Names of parameters, layouts and defaults are MLX's.
+//! [`optim`] moves them, and [`train`] is the loop around it: batches, checkpoints, figures. Names of parameters, layouts and defaults are MLX's.
 //!
 //! Quantization is a property of [`Linear`] and [`Embedding`] ([`Weight`]), never a second set of
 //! models.
@@ -28,6 +28,7 @@ pub mod init;
 pub mod layers;
 pub mod losses;
 pub mod optim;
+pub mod train;
 
 use layers::linear;
 

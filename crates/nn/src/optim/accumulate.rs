@@ -28,6 +28,11 @@ impl Accumulator {
         self.sum.is_empty()
     }
 
+    /// The sums so far.
+    pub(crate) fn sums(&self) -> &Parameters {
+        &self.sum
+    }
+
     /// Adds the gradients of a batch.
     ///
     /// # Errors

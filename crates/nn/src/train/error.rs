@@ -1,0 +1,40 @@
+//! What can end a training.
+
+use std::path::PathBuf;
+
+/// A result of training.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of a training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A computation went wrong.
+    #[error(transparent)]
+    Array(#[from] lazul_core::Error),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] lazul_io::Error),
+    /// Data cannot be used.
+    #[error("{0}")]
+    Data(String),
+    /// An option makes no sense, or does not fit the others.
+    #[error("{0}")]
+    Options(String),
+    /// A number is NaN or infinite, and nothing was saved since.
+    #[error("step {step}: {tensor} is not finite")]
+    NotFinite {
+        /// The step.
+        step: u64,
+        /// What was looked at: `loss`, `gradient of PATH`, or `PATH`.
+        tensor: String,
+    },
+    /// The folder of a training cannot be gone on with.
+    #[error("{}: {why}", folder.display())]
+    Resume {
+        /// The folder.
+        folder: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
+}

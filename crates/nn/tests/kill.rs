@@ -1,0 +1,101 @@
+//! A training process that is killed at random moments: no checkpoint that is read is torn, and in the end
+//! the weights are those of a training that was left alone.
+#![cfg(unix)]
+
+use lazul_core::prelude::*;
+use lazul_nn::layers::{Activation, Dropout};
+use lazul_nn::losses::{Reduction, mse_loss};
+use lazul_nn::optim::Adam;
+use lazul_nn::train::{Batching, Checkpoints, FitOptions, Loader, Result, Session, fit};
+use lazul_nn::{Layer, Linear, Sequential};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const FOLDER: &str = "LAZUL_TEST_KILL_FOLDER";
+const STEPS: u64 = 150;
+
+fn train(folder: &Path) -> Result<Session<Sequential>> {
+    let keys = random::split(&random::key(3), 2);
+    let model = Sequential::new()
+        .then(Linear::init(8, 64, true, Some(&keys.at_index(0, 0)))?)
+        .then(Activation::Relu)
+        .then(Dropout::new(0.2)?)
+        .then(Linear::init(64, 1, true, Some(&keys.at_index(0, 1)))?);
+    let optimizer = Adam::new(1e-2);
+    let mut session = Session::new(model, &optimizer, 1)?;
+    let x = random::normal([64, 8], DType::F32, Some(&random::key(1)));
+    let y = x.sum(1).expand_dims(1);
+    let rows = move |batch: &[usize]| -> Result<(Array, Array)> {
+        let rows: Vec<i32> = batch.iter().map(|&i| i as i32).collect();
+        let rows = Array::from_slice(&rows, [rows.len()]);
+        Ok((x.take(&rows, 0), y.take(&rows, 0)))
+    };
+    let how = Batching { size: 8, ..Default::default() };
+    let mut loader = Loader::new(vec![1; 64], how, rows)?;
+    let loss =
+        |m: &mut Sequential, (x, y): &(Array, Array)| -> lazul_core::Result<(Array, Array)> {
+            Ok((mse_loss(&m.forward(x), y, Reduction::Mean), Array::scalar(8)))
+        };
+    let options = FitOptions {
+        steps: STEPS,
+        accumulate: 2,
+        save_every: 1,
+        keep: 2,
+        resume: true,
+        folder: Some(folder.to_path_buf()),
+        ..Default::default()
+    };
+    fit(&mut session, &optimizer, &mut loader, loss, None, &options, &mut |_| ())?;
+    Ok(session)
+}
+
+/// What the killed processes run; on its own it has nothing to do.
+#[test]
+fn child() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        train(&PathBuf::from(folder)).unwrap();
+    }
+}
+
+#[test]
+fn killed_trainings_lose_nothing_but_time() {
+    let place = tempfile::tempdir().unwrap();
+    let (killed, alone) = (place.path().join("killed"), place.path().join("alone"));
+    let mut random = std::process::id() as u64 ^ 0x9E37_79B9_7F4A_7C15;
+    let mut before = 0;
+    let (mut kills, mut torn) = (0, 0);
+    for _ in 0..40 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--test-threads=1"])
+            .env(FOLDER, &killed)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        std::thread::sleep(Duration::from_millis(20 + (random >> 33) % 180));
+        let ended = child.try_wait().unwrap();
+        kills += ended.is_none() as u32;
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        if ended.is_some() {
+            assert!(status.success());
+            break;
+        }
+        // Nothing that has the name of a checkpoint is torn, and no step is lost that was saved.
+        let checkpoints = Checkpoints::open(&killed, 2).unwrap();
+        let (saved, rejected) = checkpoints.latest().unwrap();
+        torn += rejected.len();
+        let step = saved.map_or(0, |s| s.step);
+        assert!(step >= before, "{step} after {before}");
+        before = step;
+    }
+    assert_eq!(torn, 0);
+    assert!(kills > 0);
+    let (a, b) = (train(&killed).unwrap(), train(&alone).unwrap());
+    println!("{kills} kills, {torn} torn checkpoints, step {before} at the last kill");
+    for (i, (x, y)) in a.leaves().into_iter().zip(b.leaves()).enumerate() {
+        assert!(x.to_bytes().unwrap() == y.to_bytes().unwrap(), "leaf {i}");
+    }
+}
