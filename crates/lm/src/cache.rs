@@ -12,6 +12,8 @@ pub struct KvCache {
     keys: Option<Array>,
     values: Option<Array>,
     offset: usize,
+    /// Whether nothing is kept.
+    passing: bool,
 }
 
 /// What a cache holds after an update. Shapes change only when room grows, so the steps of a generation
@@ -22,14 +24,19 @@ pub struct Stored {
     pub keys: Array,
     /// As `keys`.
     pub values: Array,
-    /// Positions in use, one int32.
-    pub length: Array,
+    /// Positions in use, one int32; all of them if there is no number.
+    pub length: Option<Array>,
 }
 
 impl KvCache {
     /// An empty cache.
     pub fn new() -> KvCache {
         KvCache::default()
+    }
+
+    /// A cache that keeps nothing and hands on what it is given: whole sequences, in training.
+    pub fn passing() -> KvCache {
+        KvCache { passing: true, ..KvCache::default() }
     }
 
     /// Number of positions in use.
@@ -61,10 +68,13 @@ impl KvCache {
             full.check()?;
             Ok(full)
         };
+        if self.passing {
+            return Ok(Stored { keys: keys.clone(), values: values.clone(), length: None });
+        }
         // Nothing is replaced before both fit: after an error the cache is what it was.
         let keys = append(&self.keys, keys)?;
         let values = append(&self.values, values)?;
-        let length = Array::scalar(i32::try_from(end).unwrap_or(i32::MAX));
+        let length = Some(Array::scalar(i32::try_from(end).unwrap_or(i32::MAX)));
         let stored = Stored { keys: keys.clone(), values: values.clone(), length };
         (self.keys, self.values, self.offset) = (Some(keys), Some(values), end);
         Ok(stored)
@@ -112,10 +122,17 @@ mod tests {
             expected.extend(new.to_vec::<f32>()?);
             let stored = cache.update(&new, &(&new * 2.0))?;
             let n = expected.len();
-            assert_eq!(stored.length.item::<i32>()? as usize, n);
+            assert_eq!(stored.length.as_ref().unwrap().item::<i32>()? as usize, n);
             assert_eq!(stored.keys.to_vec::<f32>()?[..n], expected);
             assert_eq!((stored.values * 0.5).to_vec::<f32>()?[..n], expected);
         }
+        let (ones, twos) = (ones([1, 1, 2, 1], DType::F32), full([1, 1, 2, 1], 2.0f32));
+        let handed = KvCache::passing().update(&ones, &twos)?;
+        assert!(handed.length.is_none());
+        assert_eq!(
+            (handed.keys.shape()?, handed.values.to_vec::<f32>()?),
+            (&[1, 1, 2, 1][..], vec![2.0; 2])
+        );
         cache.truncate(3);
         let one = zeros([1, 1, 1, 1], DType::F32);
         let stored = cache.update(&one, &one)?;

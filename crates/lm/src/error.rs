@@ -18,6 +18,9 @@ pub enum Error {
     /// A tokenizer or chat template could not be used.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A training could not go on.
+    #[error(transparent)]
+    Train(#[from] lazul_nn::train::Error),
     /// The model's configuration is not one that makes sense.
     #[error("config.json: {0}")]
     Config(String),

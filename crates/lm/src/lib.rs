@@ -3,7 +3,8 @@
 //!
 //! A [`Checkpoint`] is a model with its tokenizer, opened from a folder, the hub, a GGUF file or the
 //! program's own bytes. [`Checkpoint::stream`] generates text. Below it, [`generate`] makes tokens from a
-//! [`LanguageModel`](models::LanguageModel), [`sample`] chooses them, [`cache`] remembers keys and values, and [`text`] is
+//! [`LanguageModel`](models::LanguageModel), [`sample`] chooses them, [`cache`] remembers keys and values, [`tune`] fine-tunes, [`pretrain`]
+//! makes a model of texts, and [`text`] is
 //! everything about characters.
 
 #![forbid(unsafe_code)]
@@ -15,10 +16,12 @@ pub mod error;
 pub mod generate;
 mod gguf;
 pub mod models;
+pub mod pretrain;
 pub mod rope;
 pub mod sample;
 pub mod stream;
 pub mod text;
+pub mod tune;
 
 pub use cache::{KvCache, Stored};
 pub use checkpoint::Checkpoint;

@@ -93,7 +93,7 @@ pub fn load_weights<M: Module + ?Sized>(
     if strict && unmatched != Unmatched::default() {
         let list = |what: &str, names: &[String]| match names {
             [] => String::new(),
-            [first, rest @ ..] if rest.is_empty() => format!(" {first} is {what}."),
+            [first] => format!(" {first} is {what}."),
             [first, rest @ ..] => format!(" {first} and {} more are {what}.", rest.len()),
         };
         let missing = list("not in the file", &unmatched.missing);

@@ -13,6 +13,14 @@ pub trait TensorSource {
     /// If it is there but cannot be had.
     fn tensor(&self, name: &str) -> Result<Option<Array>>;
 
+    /// As [`TensorSource::tensor`], for a source that makes tensors up: `shape` is the one that is needed.
+    ///
+    /// # Errors
+    /// As [`TensorSource::tensor`].
+    fn sized(&self, name: &str, _shape: &[usize]) -> Result<Option<Array>> {
+        self.tensor(name)
+    }
+
     /// The form of a tensor that is a quantized matrix all by itself: blocks of a GGUF file, whose bytes
     /// do not tell how they are to be read.
     fn form(&self, _name: &str) -> Option<Quantization> {
@@ -86,8 +94,12 @@ impl<'a> Weights<'a> {
     }
 
     fn any(&self, short: &str) -> Result<Array> {
+        self.found(short, self.source.tensor(&self.name(short))?)
+    }
+
+    /// A tensor that was asked for.
+    fn found(&self, short: &str, found: Option<Array>) -> Result<Array> {
         let name = self.name(short);
-        let found = self.source.tensor(&name)?;
         if let Some(used) = self.used {
             used.borrow_mut().insert(name.clone());
         }
@@ -101,7 +113,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// If it is missing or has another shape.
     pub fn tensor(&self, short: &str, shape: &[usize]) -> Result<Array> {
-        let array = self.any(short)?;
+        let array = self.found(short, self.source.sized(&self.name(short), shape)?)?;
         if array.shape()? == shape {
             return Ok(array);
         }

@@ -9,7 +9,7 @@ use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::rope::Rope;
 use lazul_core::fast::{Attention, Mask, scaled_dot_product_attention};
-use lazul_core::{Array, scope};
+use lazul_core::{Array, checkpoint, scope};
 use lazul_nn::{Embedding, Linear, Module, RmsNorm, Weights, activations};
 use serde_json::Value;
 
@@ -120,6 +120,9 @@ pub struct Llama {
     lm_head: Option<Linear>,
     #[module(skip)]
     config: LlamaConfig,
+    /// Whether gradients compute the inner results of layers again.
+    #[module(option)]
+    grad_checkpoint: bool,
 }
 
 #[derive(Clone, Module)]
@@ -173,7 +176,7 @@ impl Llama {
             layers,
             norm: RmsNorm::load(&model.at("norm"), d, config.rms_norm_eps)?,
         };
-        Ok(Llama { model, lm_head, config })
+        Ok(Llama { model, lm_head, config, grad_checkpoint: false })
     }
 
     /// The configuration.
@@ -248,7 +251,7 @@ impl SelfAttention {
             _ => Mask::None,
         };
         let scale = (config.rope.score_scale / (d as f64).sqrt()) as f32;
-        let how = Attention { scale, mask, length: Some(&stored.length), ..Default::default() };
+        let how = Attention { scale, mask, length: stored.length.as_ref(), ..Default::default() };
         let y = scaled_dot_product_attention(&q, &stored.keys, &stored.values, &how);
         let y = y.transpose([0, 2, 1, 3]).reshape([b, t, heads * d]); // (b, t, heads * d)
         Ok(self.o_proj.forward(&y)) // (b, t, hidden)
@@ -275,7 +278,14 @@ impl LanguageModel for Llama {
         }
         let mut h = self.model.embed_tokens.forward(tokens); // (b, t, d)
         for (i, (layer, cache)) in self.model.layers.iter().zip(cache).enumerate() {
-            h = scope(&format!("model.layers.{i}"), || layer.forward(&h, cache, &self.config))?;
+            h = scope(&format!("model.layers.{i}"), || {
+                if !self.grad_checkpoint {
+                    return layer.forward(&h, cache, &self.config);
+                }
+                // What is computed twice must not be remembered twice.
+                let run = |h: &Array| layer.forward(h, &mut KvCache::passing(), &self.config);
+                checkpoint(run)(&h)
+            })?;
         }
         Ok(self.model.norm.forward(&h))
     }
@@ -293,5 +303,13 @@ impl LanguageModel for Llama {
 
     fn vocab_size(&self) -> usize {
         self.config.vocab_size
+    }
+
+    fn layers(&self) -> (&'static str, usize) {
+        ("model.layers", self.model.layers.len())
+    }
+
+    fn set_grad_checkpoint(&mut self, on: bool) {
+        self.grad_checkpoint = on;
     }
 }

@@ -11,7 +11,7 @@ use lazul_nn::{Module, Weights};
 use serde_json::Value;
 
 /// A decoder-only language model.
-pub trait LanguageModel: Module + Send + Sync {
+pub trait LanguageModel: Module + CloneModel + Send + Sync {
     /// The last layer's features: `tokens (b, t)` integers that follow what is in `cache` →
     /// `(b, t, d)`.
     ///
@@ -38,6 +38,31 @@ pub trait LanguageModel: Module + Send + Sync {
 
     /// Number of tokens that the model knows.
     fn vocab_size(&self) -> usize;
+
+    /// The path of the list of layers, and how many there are.
+    fn layers(&self) -> (&'static str, usize);
+
+    /// Says whether gradients keep what is between layers only and compute the rest again, with caches that
+    /// keep nothing ([`KvCache::passing`]).
+    fn set_grad_checkpoint(&mut self, on: bool);
+}
+
+/// A model that can be copied behind a pointer: every [`Clone`] is one. Arrays are not copied.
+pub trait CloneModel {
+    /// A copy.
+    fn clone_model(&self) -> Box<dyn LanguageModel>;
+}
+
+impl<M: LanguageModel + Clone + 'static> CloneModel for M {
+    fn clone_model(&self) -> Box<dyn LanguageModel> {
+        Box::new(self.clone())
+    }
+}
+
+impl Clone for Box<dyn LanguageModel> {
+    fn clone(&self) -> Self {
+        (**self).clone_model()
+    }
 }
 
 type Load = fn(&Value, &Weights<'_>) -> Result<Box<dyn LanguageModel>>;

@@ -90,6 +90,8 @@ pub fn batches(lengths: &[usize], how: &Batching, epoch: u64) -> Vec<Vec<usize>>
     batches
 }
 
+/// The batches of an epoch.
+type Order = Arc<dyn Fn(u64) -> Vec<Vec<usize>> + Send + Sync>;
 type Make<B> = Arc<dyn Fn(&[usize]) -> Result<B> + Send + Sync>;
 
 /// Batches without end, epoch after epoch, made two ahead by a thread.
@@ -110,8 +112,9 @@ type Make<B> = Arc<dyn Fn(&[usize]) -> Result<B> + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loader<B> {
-    lengths: Arc<[usize]>,
-    how: Batching,
+    /// Batches in an epoch.
+    count: usize,
+    order: Order,
     make: Make<B>,
     position: Position,
     worker: Option<Receiver<Result<B>>>,
@@ -133,14 +136,28 @@ impl<B: Send + 'static> Loader<B> {
             let why = format!("{} examples make no batch of {}", lengths.len(), how.size);
             return Err(Error::Data(why));
         }
-        let position = Position::default();
-        Ok(Loader { lengths: lengths.into(), how, make: Arc::new(make), position, worker: None })
+        Loader::ordered(move |epoch| batches(&lengths, &how, epoch), make)
+    }
+
+    /// Batches that `make` makes of numbers of examples, which `order` gives for each epoch, as many in each.
+    ///
+    /// # Errors
+    /// If the first epoch has none.
+    pub fn ordered(
+        order: impl Fn(u64) -> Vec<Vec<usize>> + Send + Sync + 'static,
+        make: impl Fn(&[usize]) -> Result<B> + Send + Sync + 'static,
+    ) -> Result<Loader<B>> {
+        let count = order(0).len();
+        if count == 0 {
+            return Err(Error::Data("there is no batch".to_string()));
+        }
+        let (order, make) = (Arc::new(order), Arc::new(make));
+        Ok(Loader { count, order, make, position: Position::default(), worker: None })
     }
 
     /// Number of batches in an epoch.
     pub fn batches(&self) -> usize {
-        let n = self.lengths.len();
-        if self.how.partial { n.div_ceil(self.how.size) } else { n / self.how.size }
+        self.count
     }
 
     /// Where the next batch comes from.
@@ -179,16 +196,16 @@ impl<B: Send + 'static> Loader<B> {
 
     /// The batches of one pass over the data in the order of epoch 0, made one by one: to evaluate.
     pub fn pass(&self) -> impl Iterator<Item = Result<B>> + '_ {
-        batches(&self.lengths, &self.how, 0).into_iter().map(|batch| (self.make)(&batch))
+        (self.order)(0).into_iter().map(|batch| (self.make)(&batch))
     }
 
     fn start(&self) -> Result<Receiver<Result<B>>> {
         let (send, receive) = sync_channel(2);
-        let (lengths, how, make) = (self.lengths.clone(), self.how, self.make.clone());
+        let (order, make) = (self.order.clone(), self.make.clone());
         let Position { mut epoch, batch } = self.position;
         let mut skip = batch as usize;
         let run = move || loop {
-            for batch in batches(&lengths, &how, epoch).into_iter().skip(skip) {
+            for batch in order(epoch).into_iter().skip(skip) {
                 if send.send(make(&batch)).is_err() {
                     return;
                 }

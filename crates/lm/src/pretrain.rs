@@ -1,0 +1,272 @@
+//! Pretraining: a language model from nothing but texts.
+//!
+//! Texts become one stream of tokens, each text followed by the token that ends it, and the stream windows of
+//! one token more than the context; the last twentieth of the windows is for validation. What a training
+//! writes is a model folder at any time: `config.json`, tokenizer, `model.safetensors`, and beside them the
+//! checkpoints, figures and page of [`fit`].
+
+use crate::error::{Error, Result};
+use crate::models::{self, LanguageModel};
+use crate::text::TextModel;
+use crate::tune::{Batch, Example, batch, loss};
+use lazul_core::random::Generator;
+use lazul_core::{Array, DType, eval, ones, random, zeros};
+use lazul_io::{load_safetensors, save_safetensors};
+use lazul_nn::optim::{Adam, WeightDecay, cosine_decay, join_schedules, linear_schedule};
+use lazul_nn::train::{
+    self, Batching, Event, FitOptions, Loader, Outcome, Session, fit, read_texts,
+};
+use lazul_nn::{Module, TensorSource, Trainable, Weights};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+/// A checkpoint that makes its tensors up: matrices are normal with deviation 0.02, biases zero, other vectors
+/// one.
+struct Drawn(Mutex<Generator>);
+
+impl TensorSource for Drawn {
+    fn tensor(&self, _: &str) -> lazul_core::Result<Option<Array>> {
+        // Nothing is there that nobody gives a shape: no scales, no head of its own.
+        Ok(None)
+    }
+
+    fn sized(&self, name: &str, shape: &[usize]) -> lazul_core::Result<Option<Array>> {
+        let mut generator = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let array = match shape {
+            [_] if name.ends_with("bias") => zeros(shape, DType::F32),
+            [_] => ones(shape, DType::F32),
+            _ => {
+                let key = generator.next_key();
+                random::normal_with(0.0, 0.02, shape, DType::F32, Some(&key))
+            }
+        };
+        array.check()?;
+        Ok(Some(array))
+    }
+}
+
+/// The model of a configuration with parameters drawn at random, f32.
+///
+/// # Errors
+/// If the architecture is not known, or the configuration makes no sense.
+pub fn init(config: &Value, seed: u64) -> Result<Box<dyn LanguageModel>> {
+    let source = Drawn(Mutex::new(Generator::new(seed)));
+    let model = models::load(config, &Weights::new(&source))?;
+    eval(model.parameters().into_iter().map(|(_, array)| array))?;
+    Ok(model)
+}
+
+/// Sizes and schedule of a pretraining.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PretrainConfig {
+    /// Layers; 4.
+    pub layers: usize,
+    /// Features of a token; 256.
+    pub dim: usize,
+    /// Heads, which divide the features evenly; 4.
+    pub heads: usize,
+    /// Tokens that a prediction sees; 256.
+    pub context: usize,
+    /// Windows in a batch; 16.
+    pub batch_size: usize,
+    /// Batches; 1000.
+    pub iters: u64,
+    /// The highest learning rate; it rises for a twentieth of the training and falls by a cosine to a tenth.
+    pub learning_rate: f64,
+    /// Times the rate, the share of each matrix that goes away in a step; 0.1.
+    pub weight_decay: f64,
+    /// Of parameters and the order of windows; 0.
+    pub seed: u64,
+    /// Batches between reports; 10.
+    pub report_every: u64,
+    /// Batches between validations; 100.
+    pub evaluate_every: u64,
+    /// Batches between checkpoints; 100.
+    pub save_every: u64,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> PretrainConfig {
+        PretrainConfig {
+            layers: 4,
+            dim: 256,
+            heads: 4,
+            context: 256,
+            batch_size: 16,
+            iters: 1000,
+            learning_rate: 1e-3,
+            weight_decay: 0.1,
+            seed: 0,
+            report_every: 10,
+            evaluate_every: 100,
+            save_every: 100,
+        }
+    }
+}
+
+impl PretrainConfig {
+    /// `config.json` of a model of the Llama family of these sizes.
+    ///
+    /// # Errors
+    /// If the features do not divide into heads of an even number.
+    pub fn model(&self, text: &TextModel) -> Result<Value> {
+        let PretrainConfig { layers, dim, heads, context, .. } = *self;
+        if heads == 0 || layers == 0 || dim == 0 || dim % heads != 0 || dim / heads % 2 != 0 {
+            let why = format!("{dim} features do not divide into {heads} heads of an even number");
+            return Err(Error::Argument(why));
+        }
+        if context < 2 {
+            return Err(Error::Argument(format!("a context of {context} predicts nothing")));
+        }
+        let ids = text.tokenizer().special_ids();
+        Ok(json!({
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "vocab_size": text.tokenizer().vocab_size(),
+            "hidden_size": dim,
+            // Two thirds of four times the features, as a gate has half as much again.
+            "intermediate_size": (dim * 8 / 3).next_multiple_of(64),
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "max_position_embeddings": context,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0,
+            "hidden_act": "silu",
+            "tie_word_embeddings": true,
+            "bos_token_id": ids.bos,
+            "eos_token_id": ids.eos,
+            "torch_dtype": "float32",
+        }))
+    }
+}
+
+/// Windows of tokens, to train on and to validate with.
+///
+/// # Errors
+/// If a file cannot be read, or the texts are shorter than two windows.
+pub fn windows(path: &Path, text: &TextModel, context: usize) -> Result<[Vec<Example>; 2]> {
+    let tokenizer = text.tokenizer();
+    let mut stream = Vec::new();
+    for (_, content) in read_texts(path)? {
+        stream.extend(tokenizer.encode(&content, false)?);
+        stream.extend(tokenizer.special_ids().eos);
+    }
+    let whole = stream.chunks_exact(context + 1);
+    let mut train: Vec<Example> =
+        whole.map(|w| Example { tokens: w.to_vec(), offset: 0 }).collect();
+    if train.len() < 2 {
+        let why = format!(
+            "{}: {} tokens are no two windows of {}",
+            path.display(),
+            stream.len(),
+            context + 1
+        );
+        return Err(Error::Argument(why));
+    }
+    let valid = train.split_off(train.len() - train.len().div_ceil(20));
+    Ok([train, valid])
+}
+
+fn loader(examples: Vec<Example>, size: usize, seed: u64, longest: usize) -> Result<Loader<Batch>> {
+    let how = Batching { size: size.min(examples.len()), seed, ..Batching::default() };
+    let lengths = vec![1; examples.len()];
+    let make = move |rows: &[usize]| {
+        let rows: Vec<&Example> = rows.iter().filter_map(|&i| examples.get(i)).collect();
+        Ok(batch(&rows, longest))
+    };
+    Ok(Loader::new(lengths, how, make)?)
+}
+
+/// Trains a model of `config.model` on [`windows`] of texts and writes it to `folder`, where `text`'s files are
+/// already; with `resume` it goes on from the last checkpoint there.
+///
+/// # Errors
+/// Those of [`fit`]; if the sizes make no model.
+pub fn pretrain(
+    config: &PretrainConfig,
+    text: &TextModel,
+    [examples, valid]: [Vec<Example>; 2],
+    folder: &Path,
+    resume: bool,
+    cancel: Option<Arc<AtomicBool>>,
+    observe: &mut dyn FnMut(&Event),
+) -> Result<(Box<dyn LanguageModel>, Outcome)> {
+    let described = config.model(text)?;
+    let model = Trainable::new(init(&described, config.seed)?);
+    let longest = config.context + 1;
+    let iters = u32::try_from(config.iters.max(2)).unwrap_or(u32::MAX);
+    let warmup = (iters / 20).max(1);
+    let rate = config.learning_rate;
+    let rise = linear_schedule(rate / warmup as f64, rate, warmup)?;
+    let fall = cosine_decay(rate, (iters - warmup).max(1), rate / 10.0)?;
+    let rate = join_schedules(vec![rise, fall], vec![warmup])?;
+    let adam = Adam { betas: [0.9, 0.95], bias_correction: true, ..Adam::new(rate) };
+    // Norms stay what they are.
+    let optimizer = WeightDecay::new(adam, config.weight_decay)
+        .only(|_, value| value.ndim().is_ok_and(|n| n > 1));
+    let mut session = Session::new(model, &optimizer, config.seed)?;
+    let mut batches = loader(examples, config.batch_size, config.seed, longest)?;
+    let held = loader(valid, config.batch_size, config.seed, longest)?;
+    let mut validate = |m: &mut Trainable<Box<dyn LanguageModel>>| -> train::Result<f64> {
+        let (mut sum, mut n) = (0.0, 0.0);
+        for batch in held.pass() {
+            sum += f64::from(loss(&***m, &batch?)?.0.item::<f32>()?);
+            n += 1.0;
+        }
+        Ok(sum / n)
+    };
+    let PretrainConfig { iters, report_every, evaluate_every, save_every, .. } = *config;
+    let options = FitOptions {
+        steps: iters,
+        clip: Some(1.0),
+        report_every,
+        evaluate_every,
+        save_every,
+        folder: Some(folder.to_path_buf()),
+        resume,
+        cancel,
+        title: format!("Pretraining of {}", folder.display()),
+        // Another number of batches is another schedule.
+        config: json!({
+            "model": described,
+            "batch_size": config.batch_size,
+            "iters": iters,
+            "learning_rate": config.learning_rate,
+            "weight_decay": config.weight_decay,
+            "seed": config.seed,
+        }),
+        ..FitOptions::default()
+    };
+    let mut failed = None;
+    let mut watch = |event: &Event| {
+        if let Event::Saved { folder: saved, .. } = event
+            && let Err(e) = publish(saved, folder)
+        {
+            failed.get_or_insert(e);
+        }
+        observe(event);
+    };
+    let step = |m: &mut Trainable<Box<dyn LanguageModel>>, batch: &Batch| loss(&***m, batch);
+    let outcome = fit(
+        &mut session,
+        &optimizer,
+        &mut batches,
+        step,
+        Some(&mut validate),
+        &options,
+        &mut watch,
+    )?;
+    match failed {
+        Some(e) => Err(e),
+        None => Ok((session.model.into_inner(), outcome)),
+    }
+}
+
+/// Writes the weights of a checkpoint as those of a model folder.
+fn publish(saved: &Path, folder: &Path) -> Result<()> {
+    let arrays = load_safetensors(saved.join("weights.safetensors"))?;
+    Ok(save_safetensors(folder.join("model.safetensors"), &arrays, &[("format", "mlx")])?)
+}

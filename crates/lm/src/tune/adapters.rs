@@ -1,0 +1,248 @@
+//! Adapters of a language model: put beside its matrices, read, merged.
+//!
+//! Files are mlx-lm's: a folder with `adapters.safetensors` (`model.layers.0.self_attn.q_proj.lora_a` and so
+//! on) and `adapter_config.json`.
+
+use super::config::{LoraParameters, TuneType};
+use crate::config::Fields;
+use crate::error::{Error, Result};
+use crate::models::LanguageModel;
+use lazul_core::random::Generator;
+use lazul_core::{Quantization, Shape};
+use lazul_io::{Root, SafeTensors, json};
+use lazul_nn::{Matrix, Module, Parameters, Trainable, Weight};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A model of which some parameters are trained.
+pub type Tuned = Trainable<Box<dyn LanguageModel>>;
+
+fn bad(why: impl Into<String>) -> Error {
+    Error::Argument(why.into())
+}
+
+/// The number of the first layer that is trained.
+fn first_layer(model: &dyn LanguageModel, layers: Option<usize>) -> usize {
+    let all = model.layers().1;
+    // As in mlx-lm, none means all.
+    all - layers.filter(|&n| n > 0).unwrap_or(all).min(all)
+}
+
+/// Puts new adapters beside matrices of the last `layers` layers (all, if there is no number); returns how
+/// many.
+///
+/// # Errors
+/// If no matrix has one of the names, or the options make no adapter.
+pub fn attach(
+    model: &mut dyn LanguageModel,
+    layers: Option<usize>,
+    lora: &LoraParameters,
+    dora: bool,
+    generator: &mut Generator,
+) -> Result<usize> {
+    let (prefix, _) = model.layers();
+    let first = first_layer(model, layers);
+    let options = lora.options(dora);
+    let (mut count, mut failed, mut seen) = (0, None, Vec::new());
+    model.matrices_mut(&mut |path, matrix| {
+        let inner = path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+        let inner = inner.and_then(|rest| rest.split_once('.'));
+        let late = inner.filter(|(i, _)| i.parse().is_ok_and(|i: usize| i >= first));
+        let named =
+            |name: &str| lora.keys.as_ref().is_none_or(|keys| keys.iter().any(|k| k == name));
+        let chosen = match late {
+            Some((_, name)) => named(name) || lora.keys.is_some() && named(path),
+            None => lora.keys.is_some() && named(path),
+        };
+        if !chosen {
+            let name = inner.map_or(path, |(_, name)| name);
+            if !seen.iter().any(|s| s == name) {
+                seen.push(name.to_string());
+            }
+            return;
+        }
+        let key = generator.next_key();
+        let made = match matrix {
+            Matrix::Linear(linear) => linear.adapt(&options, Some(&key)),
+            Matrix::Embedding(table) => table.adapt(&options, Some(&key)),
+        };
+        match made {
+            Ok(()) => count += 1,
+            Err(e) => failed = failed.take().or(Some(e)),
+        }
+    });
+    match failed {
+        Some(e) => Err(e.into()),
+        None if count == 0 => {
+            let why = format!("lora_parameters.keys name no matrix; there are {}", seen.join(", "));
+            Err(bad(why))
+        }
+        None => Ok(count),
+    }
+}
+
+/// A model of which that is trained which a fine-tuning of this kind trains.
+pub fn trainable(model: Box<dyn LanguageModel>, kind: TuneType, layers: Option<usize>) -> Tuned {
+    let (prefix, all) = model.layers();
+    let first = first_layer(&*model, layers);
+    let tuned = Trainable::new(model).freeze("");
+    match kind {
+        TuneType::Lora | TuneType::Dora => {
+            ["**.lora_a", "**.lora_b", "**.m"].into_iter().fold(tuned, Trainable::unfreeze)
+        }
+        TuneType::Full => (first..all).fold(tuned, |t, i| t.unfreeze(&format!("{prefix}.{i}"))),
+    }
+}
+
+/// Numbers of elements that are trained, and of all; quantized matrices count as they would be dense.
+///
+/// # Errors
+/// If a parameter is a failed array.
+pub fn sizes(model: &Tuned) -> Result<(usize, usize)> {
+    let trained: lazul_core::Result<Vec<usize>> =
+        model.trainable_parameters().values().map(|a| a.size()).collect();
+    let mut all = model.num_parameters()?;
+    let mut failed = None;
+    model.clone().matrices_mut(&mut |_, matrix| {
+        let weight = match matrix {
+            Matrix::Linear(linear) => &linear.weight,
+            Matrix::Embedding(table) => &table.weight,
+        };
+        let Weight::Quantized(w) = weight else { return };
+        match (weight.dims(), w.num_parameters()) {
+            (Ok([rows, columns]), Ok(stored)) => all = all - stored + rows * columns,
+            (Err(e), _) | (_, Err(e)) => failed = Some(e),
+        }
+    });
+    match failed {
+        Some(e) => Err(e.into()),
+        None => Ok((trained?.into_iter().sum(), all)),
+    }
+}
+
+/// What a folder of adapters says of them.
+struct Described {
+    kind: TuneType,
+    layers: Option<usize>,
+    lora: LoraParameters,
+}
+
+fn described(config: &Value) -> Result<Described> {
+    let fields = Fields::new(config, "adapter_config.json: ");
+    let text = fields.text("fine_tune_type").map_err(|e| bad(e.to_string()))?;
+    let kind = match text.unwrap_or("lora") {
+        "lora" => TuneType::Lora,
+        "dora" => TuneType::Dora,
+        "full" => TuneType::Full,
+        other => {
+            return Err(bad(format!("adapter_config.json: fine_tune_type {other:?} is not known")));
+        }
+    };
+    let layers = match config.get("num_layers").and_then(Value::as_i64) {
+        Some(n) => usize::try_from(n).ok(),
+        None if kind == TuneType::Full => None,
+        None => return Err(bad("adapter_config.json: num_layers is missing")),
+    };
+    let lora = config.get("lora_parameters").unwrap_or(&Value::Null);
+    if lora.is_null() && kind != TuneType::Full {
+        return Err(bad("adapter_config.json: lora_parameters is missing"));
+    }
+    Ok(Described { kind, layers, lora: LoraParameters::from_json(lora)? })
+}
+
+/// Puts the adapters of a folder beside the model's matrices, or its weights in place of the model's, where
+/// those of whole layers were trained. The model is in inference mode then.
+///
+/// # Errors
+/// If a file is missing or malformed, or a tensor is none of the model's adapters.
+pub fn load_adapters(model: &mut Box<dyn LanguageModel>, folder: &Path) -> Result<TuneType> {
+    let root = Root::open(folder)?;
+    let config = root.read("adapter_config.json", 1 << 20)?;
+    let missing = || bad(format!("{}: there is no adapter_config.json", folder.display()));
+    let Described { kind, layers, lora } = described(&json::parse(&config.ok_or_else(missing)?)?)?;
+    let file = SafeTensors::from_source(Arc::new(root.open_file("adapters.safetensors")?))?;
+    let mut adapted = model.clone();
+    if kind != TuneType::Full {
+        let dora = kind == TuneType::Dora;
+        attach(&mut *adapted, layers, &lora, dora, &mut Generator::new(0))?;
+    }
+    put(&mut *adapted, file.arrays()?, kind, folder)?;
+    adapted.train(false);
+    *model = adapted;
+    Ok(kind)
+}
+
+/// Replaces the parameters that a fine-tuning of this kind has by those of a file.
+pub(super) fn put(
+    model: &mut dyn LanguageModel,
+    arrays: Parameters,
+    kind: TuneType,
+    file: &Path,
+) -> Result<()> {
+    let own: Parameters =
+        model.parameters().into_iter().map(|(path, a)| (path, a.clone())).collect();
+    let may = |name: &str| match kind {
+        TuneType::Full => true,
+        _ => matches!(name.rsplit('.').next(), Some("lora_a" | "lora_b" | "m")),
+    };
+    let mut errors = Vec::new();
+    for (name, array) in &arrays {
+        match own.get(name).filter(|_| may(name)) {
+            None => errors.push(format!("{name}: not an adapter parameter in the model")),
+            Some(old) if old.shape()? != array.shape()? => errors.push(format!(
+                "{name}: shape {} is not the model's {}",
+                Shape::new(array.shape()?),
+                Shape::new(old.shape()?)
+            )),
+            Some(_) => {}
+        }
+    }
+    match errors.as_slice() {
+        [] => Ok(model.update(&arrays)?),
+        [first, rest @ ..] => {
+            let more =
+                if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+            Err(bad(format!("{}: {first}{more}", file.display())))
+        }
+    }
+}
+
+/// Merges adapters into their matrices, which are quantized again if they were, unless `dequantize`: then all
+/// matrices of the model become dense. Returns how many had an adapter.
+///
+/// # Errors
+/// If a matrix cannot be quantized again.
+pub fn fuse(model: &mut dyn LanguageModel, dequantize: bool) -> Result<usize> {
+    let (mut count, mut failed) = (0, None);
+    model.matrices_mut(&mut |_, matrix| {
+        let fused = match matrix {
+            Matrix::Linear(linear) => {
+                count += usize::from(linear.adapter.is_some());
+                linear.fuse(dequantize).map(|fused| *linear = fused)
+            }
+            Matrix::Embedding(table) => {
+                count += usize::from(table.adapter.is_some());
+                table.fuse(dequantize).map(|fused| *table = fused)
+            }
+        };
+        if let Err(e) = fused {
+            failed = failed.take().or(Some(e));
+        }
+    });
+    failed.map_or(Ok(count), |e| Err(e.into()))
+}
+
+/// Whether a matrix of the model is stored in a form that folders of safetensors do not have.
+pub fn has_blocks(model: &dyn LanguageModel) -> bool {
+    let mut found = false;
+    model.clone_model().matrices_mut(&mut |_, matrix| {
+        let weight = match matrix {
+            Matrix::Linear(linear) => &linear.weight,
+            Matrix::Embedding(table) => &table.weight,
+        };
+        found |=
+            matches!(weight, Weight::Quantized(w) if matches!(w.form, Quantization::Blocks(_)));
+    });
+    found
+}
