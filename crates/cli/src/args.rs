@@ -28,6 +28,14 @@ pub(crate) enum Command {
     /// Show a model's architecture, size, quantization and memory needs.
     #[command(allow_negative_numbers = true)]
     Info(InfoArgs),
+    /// Fine-tune a model by low-rank adapters (LoRA, DoRA), or whole layers of it.
+    #[command(allow_negative_numbers = true)]
+    Lora(Box<LoraArgs>),
+    /// Merge the adapters of a fine-tuning into their model.
+    Fuse(FuseArgs),
+    /// Train a small model from nothing on a folder of texts.
+    #[command(allow_negative_numbers = true)]
+    Train(TrainArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -51,6 +59,10 @@ pub(crate) struct ModelArgs {
     /// A further token that ends a generation; may be repeated.
     #[arg(long, value_name = "TOKEN", num_args = 1..)]
     pub(crate) extra_eos_token: Vec<String>,
+
+    /// A folder of adapters that `lazul lora` or mlx-lm wrote.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter_path: Option<PathBuf>,
 
     /// Accepted for compatibility; code that comes with a model is never run.
     #[arg(long, hide = true)]
@@ -188,6 +200,226 @@ pub(crate) struct InfoArgs {
     pub(crate) json: bool,
 }
 
+/// Every flag is optional: what is not given comes from the YAML file, or is the default that stands there.
+#[derive(Args)]
+pub(crate) struct LoraArgs {
+    /// A model folder, a GGUF file, or a repository of the Hugging Face hub. Without it, the small model
+    /// inside this program.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+
+    /// Train.
+    #[arg(long)]
+    pub(crate) train: bool,
+
+    /// Evaluate on the test set (after training, if that is asked for).
+    #[arg(long)]
+    pub(crate) test: bool,
+
+    /// The folder of train.jsonl, valid.jsonl and test.jsonl [default: data].
+    #[arg(long)]
+    pub(crate) data: Option<String>,
+
+    /// What is trained: lora, dora or full [default: lora].
+    #[arg(long, value_parser = ["lora", "dora", "full"])]
+    pub(crate) fine_tune_type: Option<String>,
+
+    /// The optimizer [default: adam].
+    #[arg(long, value_parser = ["adam", "adamw", "muon", "sgd", "adafactor"])]
+    pub(crate) optimizer: Option<String>,
+
+    /// Leave prompts out of the loss.
+    #[arg(long)]
+    pub(crate) mask_prompt: bool,
+
+    /// How many of the last layers are trained; -1 for all [default: 16].
+    #[arg(long)]
+    pub(crate) num_layers: Option<i64>,
+
+    /// Examples in a batch [default: 4].
+    #[arg(long)]
+    pub(crate) batch_size: Option<u64>,
+
+    /// Batches to train on [default: 1000].
+    #[arg(long)]
+    pub(crate) iters: Option<u64>,
+
+    /// Batches of a validation; -1 for all [default: 25].
+    #[arg(long)]
+    pub(crate) val_batches: Option<i64>,
+
+    /// The learning rate [default: 1e-5].
+    #[arg(long)]
+    pub(crate) learning_rate: Option<f64>,
+
+    /// Batches between reports [default: 10].
+    #[arg(long)]
+    pub(crate) steps_per_report: Option<u64>,
+
+    /// Batches between validations [default: 200].
+    #[arg(long)]
+    pub(crate) steps_per_eval: Option<u64>,
+
+    /// Batches whose gradients make one step [default: 1].
+    #[arg(long)]
+    pub(crate) grad_accumulation_steps: Option<u64>,
+
+    /// A file of adapters to begin with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume_adapter_file: Option<String>,
+
+    /// The folder that adapters are written to, and read from for a test [default: adapters].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter_path: Option<String>,
+
+    /// Batches between saves [default: 100].
+    #[arg(long)]
+    pub(crate) save_every: Option<u64>,
+
+    /// Batches of the test; -1 for all [default: 500].
+    #[arg(long)]
+    pub(crate) test_batches: Option<i64>,
+
+    /// Tokens of an example that are used [default: 2048].
+    #[arg(long)]
+    pub(crate) max_seq_length: Option<u64>,
+
+    /// A YAML file of options; flags count more.
+    #[arg(long, short = 'c', value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Keep less in memory: compute the inner results of layers again for gradients.
+    #[arg(long)]
+    pub(crate) grad_checkpoint: bool,
+
+    /// Free unused memory between batches where it is more than this: 500MB, 2GB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) clear_cache_threshold: Option<u64>,
+
+    /// Seed of adapters, dropout and the order of batches [default: 0].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+
+    /// Go on from the last checkpoint in the folder of adapters, as if the training had not ended.
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Accepted for compatibility: figures are in the folder of adapters, as metrics.jsonl and loss.html.
+    #[arg(long, hide = true)]
+    pub(crate) report_to: Option<String>,
+
+    /// Accepted for compatibility.
+    #[arg(long, hide = true)]
+    pub(crate) project_name: Option<String>,
+
+    /// Accepted for compatibility; code that comes with a model is never run.
+    #[arg(long, hide = true)]
+    pub(crate) trust_remote_code: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct FuseArgs {
+    /// A model folder or a repository of the Hugging Face hub. Without it, the small model inside this
+    /// program.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+
+    /// The folder of the adapters.
+    #[arg(long, value_name = "FOLDER", default_value = "adapters")]
+    pub(crate) adapter_path: PathBuf,
+
+    /// The folder to write, which must not exist yet.
+    #[arg(long, value_name = "FOLDER", default_value = "fused_model")]
+    pub(crate) save_path: PathBuf,
+
+    /// Write a model that is not quantized; otherwise one that was stays so.
+    #[arg(long)]
+    pub(crate) dequantize: bool,
+
+    /// Accepted for compatibility; code that comes with a model is never run.
+    #[arg(long, hide = true)]
+    pub(crate) trust_remote_code: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    /// A text file, or a folder of .txt and .md files.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: PathBuf,
+
+    /// The folder of the model, its checkpoints, metrics.jsonl and loss.html.
+    #[arg(long, value_name = "FOLDER", default_value = "trained_model")]
+    pub(crate) save_path: PathBuf,
+
+    /// A model folder whose tokenizer is taken; without it, that of the model inside this program.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) tokenizer: Option<String>,
+
+    /// Layers.
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub(crate) layers: usize,
+
+    /// Features of a token.
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    pub(crate) dim: usize,
+
+    /// Heads of attention.
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub(crate) heads: usize,
+
+    /// Tokens that a prediction sees.
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    pub(crate) context: usize,
+
+    /// Windows in a batch.
+    #[arg(long, default_value_t = 16, value_parser = positive)]
+    pub(crate) batch_size: usize,
+
+    /// Batches to train on.
+    #[arg(long, default_value_t = 1000, value_parser = positive)]
+    pub(crate) iters: usize,
+
+    /// The highest learning rate.
+    #[arg(long, default_value_t = 1e-3)]
+    pub(crate) learning_rate: f64,
+
+    /// Batches between reports.
+    #[arg(long, default_value_t = 10, value_parser = positive)]
+    pub(crate) steps_per_report: usize,
+
+    /// Batches between validations.
+    #[arg(long, default_value_t = 100, value_parser = positive)]
+    pub(crate) steps_per_eval: usize,
+
+    /// Batches between checkpoints.
+    #[arg(long, default_value_t = 100, value_parser = positive)]
+    pub(crate) save_every: usize,
+
+    /// Seed of parameters and of the order of the data.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Go on from the last checkpoint in the folder.
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+/// A number of bytes, with a unit or without.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().trim_end_matches('B') {
+        "" => 1e0,
+        "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        _ => return Err("expected a size such as 500MB or 2GB".to_string()),
+    };
+    match digits.parse::<f64>().map(|n| n * unit) {
+        Ok(bytes) if (0.0..9e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("expected a size such as 500MB or 2GB".to_string()),
+    }
+}
+
 /// A number from 0 to `MOST`.
 fn number<const MOST: u32>(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -244,5 +476,16 @@ mod tests {
     #[test]
     fn flags_do_not_contradict_one_another() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(
+            [size("0"), size("12kb"), size("1.5GB")],
+            [Ok(0), Ok(12_000), Ok(1_500_000_000)]
+        );
+        for wrong in ["", "GB", "-1", "1TB", "nan", "1e400"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
     }
 }

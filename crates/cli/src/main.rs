@@ -1,16 +1,19 @@
 //! The `lazul` program: one file a subcommand, one table of flags in [`args`].
 //!
-//! Generated text alone goes to standard output; progress, statistics and messages go to standard
-//! error. Exit codes: 0 well, 1 an error, 2 wrong usage, 130 interrupted.
+//! Generated text, and the tables of a training, go to standard output; progress, statistics and messages go
+//! to standard error. Exit codes: 0 well, 1 an error, 2 wrong usage, 130 interrupted.
 
 mod args;
 mod chat;
 mod embedded;
+mod fuse;
 mod generate;
 mod info;
 mod interrupt;
+mod lora;
 mod open;
 mod output;
+mod train;
 
 use anyhow::Context;
 use args::{Cli, Command};
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Info(args) => info::run(args),
+        Command::Lora(args) => lora::run(&args),
+        Command::Fuse(args) => fuse::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lazul", &mut script);

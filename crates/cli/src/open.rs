@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use lazul_io::hub::{Hub, Progress, RepoId};
 use lazul_lm::Checkpoint;
+use lazul_lm::tune::load_adapters;
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -16,6 +17,9 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Checkpoint> {
     let mut checkpoint = by_name(args.model.as_deref())?;
     for token in &args.extra_eos_token {
         checkpoint.text.add_end_token(token).context("--extra-eos-token")?;
+    }
+    if let Some(folder) = &args.adapter_path {
+        load_adapters(&mut checkpoint.model, folder).context("--adapter-path")?;
     }
     Ok(checkpoint)
 }

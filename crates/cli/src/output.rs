@@ -2,7 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lazul_lm::Stats;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// Whether an error says that nobody reads standard output any more (`lazul … | head`).
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -87,6 +87,11 @@ pub(crate) fn chat_footer(stats: &Stats) {
 pub(crate) fn muted(text: &str) -> String {
     let wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     if wanted { format!("\x1b[2m{text}\x1b[0m") } else { text.to_string() }
+}
+
+/// A line on standard output. A reader that went away is no reason to end a training.
+pub(crate) fn line(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// A number of bytes for people.

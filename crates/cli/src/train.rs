@@ -1,0 +1,69 @@
+//! `lazul train`: a small model from nothing but texts.
+
+use crate::args::TrainArgs;
+use crate::{embedded, interrupt, open, output};
+use anyhow::{Context, bail};
+use lazul_io::ModelFolder;
+use lazul_lm::pretrain::{PretrainConfig, pretrain, windows};
+use lazul_nn::train::{Ending, Progress};
+use std::process::ExitCode;
+
+pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
+    interrupt::listen();
+    let text = open::by_name(args.tokenizer.as_deref())?.text;
+    let config = PretrainConfig {
+        layers: args.layers,
+        dim: args.dim,
+        heads: args.heads,
+        context: args.context,
+        batch_size: args.batch_size,
+        iters: args.iters as u64,
+        learning_rate: args.learning_rate,
+        seed: args.seed,
+        report_every: args.steps_per_report as u64,
+        evaluate_every: args.steps_per_eval as u64,
+        save_every: args.save_every as u64,
+        ..PretrainConfig::default()
+    };
+    let model = config.model(&text)?;
+    let data = windows(&args.data, &text, config.context)?;
+    let folder = &args.save_path;
+    let at = || folder.display().to_string();
+    std::fs::create_dir_all(folder).with_context(at)?;
+    // The configuration of a model that is there stays: weights go with it.
+    let begun = folder.join("config.json").exists();
+    if begun && !args.resume {
+        bail!("{} holds a model already; go on with it (--resume), or take another folder", at());
+    }
+    // All but the weights, so that the folder is a model as soon as they are there.
+    let put = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).with_context(at);
+    match &args.tokenizer {
+        _ if begun => {}
+        Some(name) => {
+            let from = ModelFolder::open(name)?;
+            for name in from.tokenizer_files()? {
+                put(&name, &from.bytes(&name)?.unwrap_or_default())?;
+            }
+        }
+        None => {
+            for (name, bytes) in embedded::FILES {
+                if name.starts_with("tokenizer") {
+                    put(name, bytes)?;
+                }
+            }
+        }
+    }
+    if !begun {
+        put("config.json", lazul_io::json::to_string(&model).as_bytes())?;
+    }
+    let mut progress = Progress::new(config.iters);
+    let cancel = Some(interrupt::flag());
+    let (_, outcome) =
+        pretrain(&config, &text, data, folder, args.resume, cancel, &mut |e| progress.show(e))?;
+    if outcome.ending == Ending::Cancelled {
+        eprintln!("interrupted: the same command with --resume goes on");
+        return Ok(ExitCode::from(interrupt::CODE));
+    }
+    output::line(format!("Saved model to {}", folder.display()));
+    Ok(ExitCode::SUCCESS)
+}

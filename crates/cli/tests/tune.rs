@@ -1,0 +1,186 @@
+//! Fine-tuning as a person runs it: train, test, generate with adapters, merge, generate.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn lazul(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lazul"));
+    command.args(args).current_dir(folder).env_remove("LAZUL_LOG").env("HF_HUB_OFFLINE", "1");
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn well(folder: &Path, args: &[&str]) -> (String, String) {
+    let out = lazul(folder, args);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+    (text(&out.stdout), text(&out.stderr))
+}
+
+fn badly(folder: &Path, args: &[&str]) -> String {
+    let out = lazul(folder, args);
+    assert_eq!(out.status.code(), Some(1), "{args:?}");
+    String::from_utf8(out.stderr).unwrap()
+}
+
+/// A folder with a data set that has one sentence to learn.
+fn place() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let row =
+        "{\"text\": \"The quick brown crab borrows nothing and returns everything at dawn.\"}\n";
+    for name in ["train", "valid", "test"] {
+        std::fs::write(data.join(format!("{name}.jsonl")), row.repeat(4)).unwrap();
+    }
+    place
+}
+
+const TRAIN: [&str; 13] = [
+    "lora",
+    "--train",
+    "--test",
+    "--num-layers",
+    "-1",
+    "--batch-size",
+    "2",
+    "--learning-rate",
+    "3e-4",
+    "--steps-per-report",
+    "5",
+    "--save-every",
+    "10",
+];
+const ASK: [&str; 7] = ["generate", "-p", "The quick brown", "-m", "12", "-q", "--temp=0"];
+
+#[test]
+fn a_sentence_is_learned_kept_and_merged() {
+    let place = place();
+    let at = place.path();
+    let (out, said) = well(at, &[&TRAIN[..], &["--iters", "20"]].concat());
+    for line in [
+        "Loading pretrained model\nLoading datasets\nTraining\n╭─ lazul lora ─",
+        "Trainable parameters: ",
+        "  iter   train_loss     tok/s     tokens\n     1    val ",
+        "\n    20    ",
+        "\n  save  0000010_adapters.safetensors\n",
+        "\nTesting\nTest loss ",
+    ] {
+        assert!(out.contains(line), "{line:?} in {out}{said}");
+    }
+    let number = |after: &str| -> f64 {
+        let rest = out.rsplit_once(after).unwrap().1;
+        let end = rest.find([',', ' ']).unwrap();
+        rest[..end].parse().unwrap()
+    };
+    assert!(number("Test loss ") < 1.0, "{out}");
+    let adapters = at.join("adapters");
+    for file in [
+        "adapters.safetensors",
+        "0000010_adapters.safetensors",
+        "0000020_adapters.safetensors",
+        "adapter_config.json",
+        "metrics.jsonl",
+        "loss.html",
+    ] {
+        assert!(adapters.join(file).is_file(), "{file}");
+    }
+    let (plain, _) = well(at, &ASK);
+    let (tuned, _) = well(at, &[&ASK[..], &["--adapter-path", "adapters"]].concat());
+    assert!(tuned.contains("crab borrows nothing and returns"), "{tuned}");
+    assert_ne!(plain, tuned);
+    let (out, _) = well(at, &["fuse", "--dequantize"]);
+    assert!(out.contains("Dequantizing model\n") && out.contains("fused_model"), "{out}");
+    let (merged, _) = well(at, &[&ASK[..], &["--model", "./fused_model"]].concat());
+    assert!(merged.contains("crab borrows nothing and returns"), "{merged}");
+    assert!(badly(at, &["fuse"]).contains("exists already"));
+    // The folder holds a training, which is gone on with or left alone.
+    let again = badly(at, &[&TRAIN[..], &["--iters", "22"]].concat());
+    assert!(again.contains("holds a training already"), "{again}");
+    let (out, _) = well(at, &[&TRAIN[..], &["--iters", "22", "--resume"]].concat());
+    assert!(out.contains("  resume  after 20\n"), "{out}");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let place = place();
+    let at = place.path();
+    std::fs::write(at.join("c.yaml"), "train: true\nlora_parameters: {rank: 2, alpha: 4}\n")
+        .unwrap();
+    std::fs::write(at.join("typo.yaml"), "train: true\nlearning_rte: 1\n").unwrap();
+    std::fs::write(at.join("data/test.jsonl"), "{\"question\": 1}\n").unwrap();
+    for (args, said) in [
+        (&["lora"][..], "at least one of --train or --test"),
+        (&["lora", "--train", "--data", "nowhere"], "no folder nowhere"),
+        (&["lora", "-c", "c.yaml"], "alpha"),
+        (&["lora", "-c", "typo.yaml"], "there is no option learning_rte"),
+        (&["lora", "-c", "none.yaml"], "none.yaml"),
+        (&["lora", "--train", "--num-layers", "99"], "99 layers"),
+        (&["lora", "--train", "--mask-prompt"], "no prompt that could be masked"),
+        (&["lora", "--train", "--batch-size", "5"], "make no batch of 5"),
+        (&["lora", "--test"], "neither prompt and completion"),
+        (&["generate", "--adapter-path", "nowhere"], "--adapter-path"),
+        (&["fuse", "--adapter-path", "data"], "adapter_config.json"),
+    ] {
+        let error = badly(at, args);
+        assert!(error.contains(said), "{args:?}: {error}");
+        assert!(error.lines().count() == 1, "{error}");
+    }
+    assert!(!at.join("fused_model").exists());
+}
+
+#[test]
+fn a_model_is_made_of_texts() {
+    let place = tempfile::tempdir().unwrap();
+    let at = place.path();
+    std::fs::create_dir(at.join("texts")).unwrap();
+    let text = "one fish two fish red fish blue fish. ".repeat(60);
+    std::fs::write(at.join("texts/a.txt"), text).unwrap();
+    let small = [
+        "train",
+        "--data",
+        "texts",
+        "--layers",
+        "2",
+        "--dim",
+        "32",
+        "--heads",
+        "2",
+        "--context",
+        "16",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "1e-2",
+        "--steps-per-report",
+        "10",
+    ];
+    let (out, said) = well(at, &[&small[..], &["--iters", "150"]].concat());
+    assert!(out.contains("Saved model to trained_model"), "{out}");
+    assert!(said.contains("step 150/150: loss") && said.contains("validation loss"), "{said}");
+    let ask = [
+        "generate",
+        "--model",
+        "./trained_model",
+        "-p",
+        "one fish two",
+        "-m",
+        "6",
+        "-q",
+        "--temp=0",
+    ];
+    let (out, _) = well(at, &ask);
+    assert!(out.contains("fish red fish"), "{out}");
+    assert!(badly(at, &small).contains("holds a model already"));
+    let other = [&small[..], &["--iters", "150", "--resume", "--seed", "1"]].concat();
+    assert!(badly(at, &other).contains("the training here was of"));
+    assert_eq!(well(at, &ask).0, out);
+    for (wrong, said) in [
+        (&["--data", "nowhere"][..], "nowhere"),
+        (&["--data", "texts", "--heads", "3"], "3 heads"),
+        (&["--data", "texts", "--context", "9999"], "no two windows"),
+    ] {
+        let error = badly(at, &[&["train", "--save-path", "other"], wrong].concat());
+        assert!(error.contains(said), "{error}");
+    }
+    assert!(!at.join("other").exists());
+}
