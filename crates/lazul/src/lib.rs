@@ -6,9 +6,9 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `nn` | `#[derive(Module)]`, layers, activations, losses, initializers, optimizers |
+//! | `nn` | `#[derive(Module)]`, layers, activations, losses, initializers, optimizers, training |
 //! | `io` | safetensors, npy and npz, model folders, the Hugging Face hub |
-//! | `lm` | tokenizers, chat templates, models, generation |
+//! | `lm` | tokenizers, chat templates, models, generation, fine-tuning |
 //!
 //! ```
 //! use lazul::prelude::*;
@@ -76,6 +76,8 @@ mod pages {
     mod indexing {}
     #[doc = include_str!("../../../docs/src/compile.md")]
     mod compile {}
+    #[doc = include_str!("../../../docs/src/training.md")]
+    mod training {}
     #[doc = include_str!("../../../docs/src/errors.md")]
     mod errors {}
     #[doc = include_str!("../../../docs/src/exported-functions.md")]
