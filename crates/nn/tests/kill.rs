@@ -13,7 +13,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const FOLDER: &str = "LAZUL_TEST_KILL_FOLDER";
-const STEPS: u64 = 80;
+
+/// Processes to kill; `LAZUL_TEST_KILLS` says how many.
+fn kills() -> u64 {
+    std::env::var("LAZUL_TEST_KILLS").map_or(12, |n| n.parse().unwrap())
+}
 
 fn train(folder: &Path) -> Result<Session<Sequential>> {
     let keys = random::split(&random::key(3), 2);
@@ -38,7 +42,8 @@ fn train(folder: &Path) -> Result<Session<Sequential>> {
             Ok((mse_loss(&m.forward(x), y, Reduction::Mean), Array::scalar(8)))
         };
     let options = FitOptions {
-        steps: STEPS,
+        // More than all killed processes come to.
+        steps: 60 + 2 * kills(),
         accumulate: 2,
         save_every: 1,
         keep: 2,
@@ -64,9 +69,8 @@ fn killed_trainings_lose_nothing_but_time() {
     let (killed, alone) = (place.path().join("killed"), place.path().join("alone"));
     let mut random = std::process::id() as u64 ^ 0x9E37_79B9_7F4A_7C15;
     let mut before = 0;
-    let (mut kills, mut torn) = (0, 0);
-    let tries = std::env::var("LAZUL_TEST_KILLS").map_or(12, |n| n.parse().unwrap());
-    for _ in 0..tries {
+    let (mut killed_ones, mut torn) = (0, 0);
+    for _ in 0..kills() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--test-threads=1"])
             .env(FOLDER, &killed)
@@ -77,7 +81,7 @@ fn killed_trainings_lose_nothing_but_time() {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         std::thread::sleep(Duration::from_millis(20 + (random >> 33) % 180));
         let ended = child.try_wait().unwrap();
-        kills += ended.is_none() as u32;
+        killed_ones += ended.is_none() as u32;
         child.kill().unwrap();
         let status = child.wait().unwrap();
         if ended.is_some() {
@@ -93,9 +97,9 @@ fn killed_trainings_lose_nothing_but_time() {
         before = step;
     }
     assert_eq!(torn, 0);
-    assert!(kills > 0);
+    assert!(killed_ones > 0);
     let (a, b) = (train(&killed).unwrap(), train(&alone).unwrap());
-    println!("{kills} kills, {torn} torn checkpoints, step {before} at the last kill");
+    println!("{killed_ones} kills, {torn} torn checkpoints, step {before} at the last kill");
     for (i, (x, y)) in a.leaves().into_iter().zip(b.leaves()).enumerate() {
         assert!(x.to_bytes().unwrap() == y.to_bytes().unwrap(), "leaf {i}");
     }

@@ -143,6 +143,12 @@ pub struct Generator {
 
 impl Generator {
     /// The generator of a seed.
+    ///
+    /// ```
+    /// use lazul_core::random::Generator;
+    /// assert_eq!(Generator::new(3).key.to_vec::<u32>()?, [0, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn new(seed: u64) -> Generator {
         Generator { key: key(seed) }
     }
