@@ -118,7 +118,8 @@ fn watched(a: &Array) -> bool {
 ///
 /// Arrays that `f` captures are constants of the compiled function; what changes from call to call is passed
 /// as an argument, or as the state of [`compile_with_state`], random keys too: a random draw without a key
-/// would give the same numbers in every call, and is an error. The 128 forms (structure, shapes, dtypes) that
+/// would give the same numbers in every call, and is an error outside of the scope of a
+/// [`Generator`](crate::random::Generator) that is state. The 128 forms (structure, shapes, dtypes) that
 /// were used last are kept. Under `grad` and the other transforms `f` itself is called.
 ///
 /// ```

@@ -1,7 +1,8 @@
 //! Dropout: in training, parts of an array become zero at random and the rest makes up for them.
 //!
-//! Keys come from the global generator ([`random::seed`]), or from the caller: a compiled step needs a key
-//! that is new each time, so it takes one as an argument. Source: Srivastava et al., 2014.
+//! Keys come from the generator whose scope it is ([`Generator::scope`](random::Generator::scope)), which may be
+//! state of a compiled step; without one from the process' own ([`random::seed`]); or from the caller. Source:
+//! Srivastava et al., 2014.
 
 use super::error;
 use crate::module::Training;
