@@ -39,6 +39,7 @@
 mod adapters;
 mod config;
 mod data;
+mod optimizer;
 mod order;
 mod run;
 
