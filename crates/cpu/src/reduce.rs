@@ -71,7 +71,7 @@ pub(crate) fn reduce(op: ReduceOp, axes: &Axes, job: &Job<'_>) {
     }
     match op {
         ReduceOp::Sum if acc == DType::Bool => fold::<u8, Max>(axes, dtype, job),
-        ReduceOp::Prod if acc == DType::Bool => fold::<u8, All>(axes, dtype, job),
+        ReduceOp::Prod if acc == DType::Bool => fold::<u8, Min>(axes, dtype, job),
         ReduceOp::All => fold::<u8, All>(axes, dtype, job),
         ReduceOp::Any => fold::<u8, Max>(axes, dtype, job),
         ReduceOp::Sum => wrapping!(Sum),

@@ -227,9 +227,8 @@ impl Blas {
                 let value = (&raw const alignment).cast();
                 result::set_matmul_pref_attribute(preference, attribute, value, 4).ok()?;
             }
-            let found = result::get_matmul_algo_heuristic(
-                self.handle, operation, b, a, c, c, preference,
-            );
+            let found =
+                result::get_matmul_algo_heuristic(self.handle, operation, b, a, c, c, preference);
             let _ = result::destroy_matmul_pref(preference);
             found.ok()?
         };

@@ -37,12 +37,8 @@ pub(crate) fn concatenate(exec: &Exec<'_>, axis: usize, job: &Job<'_>) -> Result
     let mut at = out.ptr as u64;
     for input in job.inputs {
         let from = View::of(input);
-        let to = View {
-            ptr: at,
-            dtype: out.dtype,
-            shape: input.shape.into(),
-            strides: strides.clone(),
-        };
+        let to =
+            View { ptr: at, dtype: out.dtype, shape: input.shape.into(), strides: strides.clone() };
         strided(exec, &from, &to)?;
         at += (input.shape[axis] * strides[axis] as usize * out.dtype.size()) as u64;
     }
@@ -109,11 +105,8 @@ fn plain(exec: &Exec<'_>, axes: &Axes, dst: u64, src: u64, size: usize) -> Resul
     let mut strides: [Steps; 2] = [axes.strides[0].clone(), axes.strides[1].clone()];
     let (shape, unit) = units(&axes.shape, &mut strides, &[dst, src], size);
     let axes = Axes::merge(&shape, &[&strides[0], &strides[1]]);
-    let key = Key::Family(
-        Family::Copy,
-        "strided",
-        defs![UNIT = unit_type(unit), RANK = axes.rank()],
-    );
+    let key =
+        Key::Family(Family::Copy, "strided", defs![UNIT = unit_type(unit), RANK = axes.rank()]);
     let mut args = Args::new();
     args.push(dst).push(src).push(axes.size() as u32);
     push_walk(&mut args, &axes);

@@ -43,7 +43,9 @@ fn version(v: i32) -> String {
 impl std::fmt::Display for Unavailable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Unavailable::NoDriver => f.write_str("no CUDA device: the NVIDIA driver is not installed"),
+            Unavailable::NoDriver => {
+                f.write_str("no CUDA device: the NVIDIA driver is not installed")
+            }
             Unavailable::DriverTooOld { found, needed } => write!(
                 f,
                 "no CUDA device: the NVIDIA driver supports CUDA {}, and {} is needed",
@@ -56,10 +58,9 @@ impl std::fmt::Display for Unavailable {
             Unavailable::NoDevice { ordinal, count } => {
                 write!(f, "no CUDA device {ordinal}: there are {count}")
             }
-            Unavailable::DeviceTooOld { name, capability: (major, minor) } => write!(
-                f,
-                "{name} has compute capability {major}.{minor}, and 7.5 is needed"
-            ),
+            Unavailable::DeviceTooOld { name, capability: (major, minor) } => {
+                write!(f, "{name} has compute capability {major}.{minor}, and 7.5 is needed")
+            }
             Unavailable::NoCompiler(why) => write!(f, "no CUDA kernels: {why}"),
             Unavailable::Failed(why) => write!(f, "no CUDA device: {why}"),
         }

@@ -91,7 +91,8 @@ pub(crate) fn gather(exec: &Exec<'_>, axes: &[u8], job: &Job<'_>) -> Result<()> 
     // Slices move in units, if every indexed axis steps by whole ones.
     let dense = row_major(&shape);
     let indexed: Steps = axes.iter().map(|&a| src.strides[a as usize]).collect();
-    let unit = unit_of(&shape, &[&inner, &dense], &indexed, &[src.ptr as u64, out.ptr as u64], size);
+    let unit =
+        unit_of(&shape, &[&inner, &dense], &indexed, &[src.ptr as u64, out.ptr as u64], size);
     let factor = unit / size;
     let mut inner_units = inner;
     shrink(&mut shape, &mut inner_units, factor);
@@ -172,19 +173,15 @@ pub(crate) fn gather_axis(exec: &Exec<'_>, axis: usize, job: &Job<'_>) -> Result
         args.push(src.shape[axis] as u64).push(axis as u32);
         push_walk(&mut args, &walk);
         args.push(exec.stream.fault()).push(number(exec));
-        let defs = defs![UNIT = unit_type(size), RANK = walk.rank(), NAXES = 1usize, TUPLES = 1usize];
+        let defs =
+            defs![UNIT = unit_type(size), RANK = walk.rank(), NAXES = 1usize, TUPLES = 1usize];
         let key = Key::Family(Family::Index, "gather_axis", defs);
         exec.launch(key, Grid::cover(walk.size(), 256), &args)
     })
 }
 
 /// `src, index…, updates`: the output already holds `src`.
-pub(crate) fn scatter(
-    exec: &Exec<'_>,
-    op: ScatterOp,
-    axes: &[u8],
-    job: &Job<'_>,
-) -> Result<()> {
+pub(crate) fn scatter(exec: &Exec<'_>, op: ScatterOp, axes: &[u8], job: &Job<'_>) -> Result<()> {
     let (updates, out) = (&job.inputs[job.inputs.len() - 1], &job.outputs[0]);
     let operands = &job.inputs[1..job.inputs.len() - 1];
     if updates.size() == 0 || out.size() == 0 {
@@ -343,9 +340,8 @@ fn block(
     let starts = exec.dense(starts)?;
     let block_shape = to.shape.clone();
     walk.pieces(&mut |walk, offsets| {
-        let moved = |ptr: u64, o: usize| {
-            ptr.wrapping_add_signed((offsets[o] * unit as isize) as i64)
-        };
+        let moved =
+            |ptr: u64, o: usize| ptr.wrapping_add_signed((offsets[o] * unit as isize) as i64);
         let mut args = Args::new();
         args.push(moved(to.ptr, 0)).push(moved(from.ptr, 1));
         args.push(starts.ptr()).push(starts.dtype() as i32).push(1i64).push(walk.size() as u32);

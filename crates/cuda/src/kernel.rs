@@ -196,7 +196,17 @@ impl Kernel {
         let extra = std::ptr::null_mut();
         if !early {
             return cu!(cuLaunchKernel(
-                self.0, gx, gy, gz, bx, by, bz, grid.shared, stream, params, extra
+                self.0,
+                gx,
+                gy,
+                gz,
+                bx,
+                by,
+                bz,
+                grid.shared,
+                stream,
+                params,
+                extra
             ));
         }
         // SAFETY: plain structures of numbers and pointers, for which zero means "not asked for".

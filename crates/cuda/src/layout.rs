@@ -17,18 +17,17 @@ pub(crate) struct Axes {
 
 impl Axes {
     pub(crate) fn merge(shape: &[usize], strides: &[&[isize]]) -> Axes {
-        let mut axes = Axes {
-            shape: Dims::new(),
-            strides: strides.iter().map(|_| Steps::new()).collect(),
-        };
+        let mut axes =
+            Axes { shape: Dims::new(), strides: strides.iter().map(|_| Steps::new()).collect() };
         for (i, &d) in shape.iter().enumerate() {
             if d == 1 {
                 continue;
             }
             let joins = !axes.shape.is_empty()
-                && strides.iter().zip(&axes.strides).all(|(s, done)| {
-                    done.last().copied() == Some(s[i].wrapping_mul(d as isize))
-                });
+                && strides
+                    .iter()
+                    .zip(&axes.strides)
+                    .all(|(s, done)| done.last().copied() == Some(s[i].wrapping_mul(d as isize)));
             if joins {
                 let last = axes.shape.len() - 1;
                 axes.shape[last] *= d;
@@ -216,7 +215,8 @@ impl Rows {
         while n > 1
             && (!self.len.is_multiple_of(n)
                 || !self.ptr.is_multiple_of((n * size).min(16) as u64)
-                || (self.count > 1 && !(self.stride.unsigned_abs() * size).is_multiple_of((n * size).min(16))))
+                || (self.count > 1
+                    && !(self.stride.unsigned_abs() * size).is_multiple_of((n * size).min(16))))
         {
             n /= 2;
         }
@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn division_by_multiplication() {
-        let numbers = [0u64, 1, 2, 3, 6, 7, 8, 9, 100, 4095, 4096, 65537, (1 << 30) + 7, (1 << 31) - 1];
+        let numbers =
+            [0u64, 1, 2, 3, 6, 7, 8, 9, 100, 4095, 4096, 65537, (1 << 30) + 7, (1 << 31) - 1];
         for d in (1..70).chain([127, 128, 1000, 4097, 1 << 20, (1 << 30) - 1, (1 << 31) - 1]) {
             let (mul, shift) = divisor(d);
             for n in numbers.into_iter().chain([d as u64 - 1, d as u64]) {
@@ -301,7 +302,12 @@ mod tests {
 
     #[test]
     fn rows_and_units() {
-        let v = View { ptr: 64, dtype: DType::F16, shape: [2, 3, 8].as_slice().into(), strides: [48, 16, 1].as_slice().into() };
+        let v = View {
+            ptr: 64,
+            dtype: DType::F16,
+            shape: [2, 3, 8].as_slice().into(),
+            strides: [48, 16, 1].as_slice().into(),
+        };
         let rows = v.rows().unwrap();
         assert_eq!(rows, Rows { ptr: 64, count: 6, len: 8, stride: 16 });
         assert_eq!(rows.vector(2, 8), 8);

@@ -39,7 +39,8 @@ pub(crate) fn open_at(path: &Path) -> Result<Library, String> {
         for entry in entries.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with("libnvrtc-builtins.so") && path.to_string_lossy().contains("nvrtc") {
+            if name.starts_with("libnvrtc-builtins.so") && path.to_string_lossy().contains("nvrtc")
+            {
                 // SAFETY: as below.
                 std::mem::forget(unsafe { Library::new(entry.path()) });
             }
@@ -52,7 +53,11 @@ pub(crate) fn open_at(path: &Path) -> Result<Library, String> {
 
 fn names(stem: &str) -> Vec<String> {
     if cfg!(windows) {
-        return MAJORS.iter().map(|m| format!("{stem}64_{m}0_0.dll")).chain(MAJORS.iter().map(|m| format!("{stem}64_{m}.dll"))).collect();
+        return MAJORS
+            .iter()
+            .map(|m| format!("{stem}64_{m}0_0.dll"))
+            .chain(MAJORS.iter().map(|m| format!("{stem}64_{m}.dll")))
+            .collect();
     }
     MAJORS.iter().map(|m| format!("lib{stem}.so.{m}")).chain([format!("lib{stem}.so")]).collect()
 }

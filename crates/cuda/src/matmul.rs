@@ -194,10 +194,8 @@ fn tiled(
     if m.max(n).max(k) >= 1 << 31 || down * across * axes.size() >= 1 << 31 {
         return exec.unsupported("matrices of more than 2^31 rows, or tiles");
     }
-    let walk = Axes {
-        shape: axes.shape.clone(),
-        strides: axes.strides[..2].iter().cloned().collect(),
-    };
+    let walk =
+        Axes { shape: axes.shape.clone(), strides: axes.strides[..2].iter().cloned().collect() };
     let mut args = Args::new();
     args.push(out).push(a.view.ptr).push(b.view.ptr);
     args.push(m as u32).push(n as u32).push(k as u32);

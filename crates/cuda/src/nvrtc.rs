@@ -55,8 +55,10 @@ impl Compiler {
                 })?
             }};
         }
-        let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status = symbol!(b"nvrtcVersion");
-        let count: unsafe extern "C" fn(*mut c_int) -> Status = symbol!(b"nvrtcGetNumSupportedArchs");
+        let version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status =
+            symbol!(b"nvrtcVersion");
+        let count: unsafe extern "C" fn(*mut c_int) -> Status =
+            symbol!(b"nvrtcGetNumSupportedArchs");
         let list: unsafe extern "C" fn(*mut c_int) -> Status = symbol!(b"nvrtcGetSupportedArchs");
         let (mut major, mut minor, mut n) = (0, 0, 0);
         // SAFETY: each writes integers to the given places; the list has the length just asked for.

@@ -93,8 +93,8 @@ pub(crate) fn matmul(
     };
     let parts = [matrix(1)?, matrix(2)?, matrix(3)?];
     let x = View::of(x);
-    let contiguous = (k == 1 || x.strides[rank - 1] == 1)
-        && (m == 1 || x.strides[rank - 2] >= k as isize);
+    let contiguous =
+        (k == 1 || x.strides[rank - 1] == 1) && (m == 1 || x.strides[rank - 2] >= k as isize);
     let x = exec.plain(x, contiguous)?;
     let out_strides = row_major(out.shape);
     let lead = rank - 2;
@@ -200,39 +200,26 @@ impl Rows {
     }
 
     fn tensor(&self, exec: &Exec<'_>, out: u64, x: u64, parts: [u64; 3]) -> Result<()> {
-        let (bits, group) = (self.q.bits as usize, self.q.group_size as usize);
         // Tiles of 8 rows of x, of 16 columns, steps whose loads are in flight together, and blocks on
         // a multiprocessor.
         let (mt, rt, unroll, resident) = match self.m {
-            0..=8 if bits == 8 => (1usize, 1usize, 2usize, 2usize),
-            0..=8 => (1, 1, 4, 2),
+            0..=8 => (1usize, 1usize, 4usize, 2usize),
             9..=16 => (2, 1, 2, 2),
-            _ => (4, 2, 2, 1),
+            _ => (4, 2, 1, 1),
         };
-        let words = self.k * bits / 32;
-        let groups = self.k / group;
-        let span = if group < 64 { 32 } else { 64 };
-        let together = unroll * span / group;
-        let vector = together > 0
-            && self.scales.size() == 2
-            && groups.is_multiple_of(together)
-            && (self.k / span).is_multiple_of(unroll)
-            && parts[1..].iter().all(|p| p.is_multiple_of(2 * together as u64));
         let mut defs = base(self.q, self.scales);
         defs.push(("X", Value::from(self.dtype)));
         defs.push(("MT", Value::from(mt)));
         defs.push(("RT", Value::from(rt)));
         defs.push(("UNROLL", Value::from(unroll)));
         defs.push(("RESIDENT", Value::from(resident)));
-        defs.push(("VECTOR_SCALES", Value::from(vector)));
-        let tiles = self.n.div_ceil(16 * rt);
-        let blocks = tiles.min(exec.device().info().multiprocessors as usize * resident);
+        let words = self.k * self.q.bits as usize / 32;
+        let groups = self.k / self.q.group_size as usize;
         let mut args = Args::new();
         args.push(out).push(x).push(parts[0]).push(parts[1]).push(parts[2]);
         args.push(self.m as u32).push(self.n as u32).push(self.k as u32);
         args.push(self.x_row as i64).push(words as i64).push(groups as i64).push(self.n as i64);
-        args.push(tiles as u32);
-        let grid = Grid::new(blocks, 256).and(self.m.div_ceil(8 * mt), 1);
+        let grid = Grid::new(self.n.div_ceil(16 * rt), 256).and(self.m.div_ceil(8 * mt), 1);
         exec.launch(Key::Family(Family::Quantized, "tensor", defs), grid, &args)
     }
 
@@ -262,7 +249,8 @@ impl Rows {
         let (words, groups) =
             (self.k * self.q.bits as usize / 32, self.k / self.q.group_size as usize);
         let columns = (PART / (self.k * size)).clamp(1, self.n);
-        let columns = if columns < self.n { columns.next_multiple_of(256).min(self.n) } else { columns };
+        let columns =
+            if columns < self.n { columns.next_multiple_of(256).min(self.n) } else { columns };
         let part = exec.scratch(columns * self.k * size)?;
         for first in (0..self.n).step_by(columns) {
             let count = columns.min(self.n - first);

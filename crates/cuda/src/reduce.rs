@@ -125,7 +125,10 @@ fn run(
         let from = offsets[0] * plan.input.size() as isize;
         let to = offsets[1] as usize * plan.output.size();
         let ptr = (input.ptr as u64).wrapping_add_signed(from as i64);
-        let kept = Axes { shape: kept.shape.clone(), strides: [kept.strides[0].clone()].into_iter().collect() };
+        let kept = Axes {
+            shape: kept.shape.clone(),
+            strides: [kept.strides[0].clone()].into_iter().collect(),
+        };
         piece(exec, plan, &kept, &sequence, length, ptr, out.ptr as u64 + to as u64)
     })
 }
@@ -166,7 +169,7 @@ fn piece(
         let n = vector(kept.shape[k], kept, &[&sequence.strides[0]]);
         let groups = outputs / n;
         let blocks = groups.div_ceil(32);
-        let splits = splits(length, 64, 2 * blocks);
+        let splits = splits(length, 64, blocks);
         let per_split = length.div_ceil(splits).max(1);
         let mut defs = plan.defs(false);
         push(&mut defs, kept, sequence, n);
@@ -186,11 +189,11 @@ fn piece(
     }
     let n = if step == 1 { vector(sequence.shape[r], sequence, &[&kept.strides[0]]) } else { 1 };
     let vectors = length / n;
-    // Threads an output, each with some eight loads in flight.
+    // Threads an output; a warp is enough for long sequences too, where there are many.
     let per = match vectors {
         0..=4 => 1,
         5..=256 => 32,
-        257..=1024 => 128,
+        257..=4096 if outputs >= 2048 => 32,
         _ => 256,
     };
     let splits = if per == 256 { splits(vectors, 1024, outputs) } else { 1 };

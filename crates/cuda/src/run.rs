@@ -3,7 +3,9 @@
 use crate::error::{Result, RunError};
 use crate::exec::Exec;
 use crate::stream::Stream;
-use crate::{Device, arange, attention, copy, elementwise, index, matmul, quantized, random, reduce};
+use crate::{
+    Device, arange, attention, copy, elementwise, index, matmul, quantized, random, reduce,
+};
 use crate::{rope, rows, scan, sort};
 use lazul_ir::{
     Backend, Buffer, FastOp, Job, MemoryStats, OpError, Prim, QuantizedOp, StepOp, Work,

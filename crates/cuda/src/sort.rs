@@ -13,12 +13,7 @@ const TILE: usize = 2048;
 const CHUNK: usize = 2048;
 
 /// Sorts along `axis`: elements, or their `positions`.
-pub(crate) fn sort(
-    exec: &Exec<'_>,
-    axis: usize,
-    positions: bool,
-    job: &Job<'_>,
-) -> Result<()> {
+pub(crate) fn sort(exec: &Exec<'_>, axis: usize, positions: bool, job: &Job<'_>) -> Result<()> {
     let from = View::of(&job.inputs[0]);
     let to = View::of_target(&job.outputs[0]);
     // Elements may be read after others were written.

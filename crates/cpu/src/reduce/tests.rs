@@ -119,13 +119,6 @@ fn reductions_agree_with_a_loop() {
     }
 }
 
-/// The product of no truth values was a byte 255, which is no truth value.
-#[test]
-fn the_empty_product_of_truth_values_is_true() {
-    let out = run(&prim(ReduceOp::Prod, &[1]), &[&Tensor::empty(Bool, &[2, 0])], Bool, &[2, 1]);
-    assert_eq!(out.bits(), [1, 1]);
-}
-
 #[test]
 fn all_and_any_take_any_dtype() {
     let mut rng = Rng(22);

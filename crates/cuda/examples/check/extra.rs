@@ -4,8 +4,8 @@ use crate::tensor::Tensor;
 use lazul_cpu::CpuBackend;
 use lazul_cuda::{Device, RunError, Stream};
 use lazul_ir::{
-    Axes, Backend, BinaryOp, Buffer, DType, ErrorKind, Job, OpError, Operand, Prim, ReduceOp, Scalar,
-    ScatterOp, Target, UnaryOp, Work,
+    Axes, Backend, BinaryOp, Buffer, DType, ErrorKind, Job, OpError, Operand, Prim, ReduceOp,
+    Scalar, ScatterOp, Target, UnaryOp, Work,
 };
 
 type Outcome = Result<(), String>;
@@ -70,15 +70,24 @@ fn faults(device: &'static Device) -> Outcome {
     let cases: Vec<(Prim, Vec<&Tensor>, Vec<usize>)> = vec![
         (Prim::Gather { axes: axes.clone() }, vec![&src, &bad], vec![3, 4]),
         (Prim::GatherAxis { axis: 0 }, vec![&src, &bad_axis], vec![1, 4]),
-        (Prim::Scatter { op: ScatterOp::Add, axes: axes.clone() }, vec![&src, &bad, &updates], vec![5, 4]),
-        (Prim::ScatterAxis { op: ScatterOp::Assign, axis: 0 }, vec![&src, &bad_axis, &row], vec![5, 4]),
+        (
+            Prim::Scatter { op: ScatterOp::Add, axes: axes.clone() },
+            vec![&src, &bad, &updates],
+            vec![5, 4],
+        ),
+        (
+            Prim::ScatterAxis { op: ScatterOp::Assign, axis: 0 },
+            vec![&src, &bad_axis, &row],
+            vec![5, 4],
+        ),
         (Prim::DynamicSlice { axes: axes.clone() }, vec![&src, &start], vec![2, 4]),
         (Prim::DynamicSliceUpdate { axes }, vec![&src, &two, &start], vec![5, 4]),
     ];
     for (prim, inputs, shape) in cases {
         let mut out = Tensor::from_f64(DType::F32, &shape, |i| i as f64);
         let operands: Vec<Operand<'_>> = inputs.iter().map(|t| t.operand()).collect();
-        let target = Target { ptr: out.memory.as_mut_ptr().cast(), dtype: DType::F32, shape: &shape };
+        let target =
+            Target { ptr: out.memory.as_mut_ptr().cast(), dtype: DType::F32, shape: &shape };
         let job = Job { work: Work::Prim(&prim), inputs: &operands, outputs: &[target] };
         // SAFETY: tensors own their memory.
         let want = unsafe { CpuBackend.run(&job) }.err().ok_or("the CPU saw nothing")?;
@@ -102,7 +111,8 @@ fn memory(device: &'static Device) -> Outcome {
     let total = device.info().memory;
     // Fill the cache, then ask for more than is left beside it.
     drop(device.alloc(total / 2).map_err(text)?);
-    let most = device.alloc(total * 7 / 10).map_err(|e| format!("cached memory was not released: {e}"))?;
+    let most =
+        device.alloc(total * 7 / 10).map_err(|e| format!("cached memory was not released: {e}"))?;
     let e = device.alloc(total / 2).err().ok_or("more memory than there is")?;
     if e.kind() != ErrorKind::OutOfMemory {
         return Err(format!("{e:?}"));
@@ -137,7 +147,12 @@ fn graph(device: &'static Device) -> Outcome {
     let mut graph = stream
         .record_graph::<RunError>(|| {
             for _ in 0..2 {
-                enqueue(stream, &Prim::Binary(BinaryOp::Add), &[operand, operand], at(buffer.ptr()))?;
+                enqueue(
+                    stream,
+                    &Prim::Binary(BinaryOp::Add),
+                    &[operand, operand],
+                    at(buffer.ptr()),
+                )?;
             }
             enqueue(stream, &Prim::Unary(UnaryOp::Negative), &[operand], at(buffer.ptr()))?;
             enqueue(stream, &Prim::Sort { axis: 0 }, &[operand], at(sorted.ptr()))
@@ -194,8 +209,10 @@ fn streams(device: &'static Device) -> Outcome {
     let at = |ptr: *mut u8| Target { ptr, dtype: DType::F32, shape: &shape };
     enqueue(device.stream(), &Prim::Fill(Scalar::new(1.5f32)), &[], at(a.ptr())).map_err(text)?;
     for _ in 0..20 {
-        enqueue(device.stream(), &Prim::Unary(UnaryOp::Square), &[operand], at(a.ptr())).map_err(text)?;
-        enqueue(device.stream(), &Prim::Unary(UnaryOp::Sqrt), &[operand], at(a.ptr())).map_err(text)?;
+        enqueue(device.stream(), &Prim::Unary(UnaryOp::Square), &[operand], at(a.ptr()))
+            .map_err(text)?;
+        enqueue(device.stream(), &Prim::Unary(UnaryOp::Sqrt), &[operand], at(a.ptr()))
+            .map_err(text)?;
     }
     let event = device.stream().record().map_err(text)?;
     other.wait_for(&event).map_err(text)?;

@@ -213,7 +213,8 @@ fn main() -> ExitCode {
         // Part `i` of `n`: the compiler works on one kernel at a time in a process.
         let number = |i: usize| args.get(i).and_then(|a| a.parse::<usize>().ok());
         if let (Some(i), Some(n)) = (number(3), number(4)) {
-            cases = cases.into_iter().enumerate().filter(|(k, _)| k % n == i).map(|c| c.1).collect();
+            cases =
+                cases.into_iter().enumerate().filter(|(k, _)| k % n == i).map(|c| c.1).collect();
         }
         return match compile(&cases, (arch / 10, arch % 10)) {
             Ok(report) => {
@@ -256,6 +257,11 @@ fn main() -> ExitCode {
     if mode == "all" || mode == "time" {
         timings::run(device, filter);
     }
-    println!("{:.1} s in all, {} kernels, {:?}", start.elapsed().as_secs_f64(), device.kernels(), device.traffic());
+    println!(
+        "{:.1} s in all, {} kernels, {:?}",
+        start.elapsed().as_secs_f64(),
+        device.kernels(),
+        device.traffic()
+    );
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -58,7 +58,11 @@ impl Tensor {
     }
 
     /// Row-major elements from bits.
-    pub(crate) fn from_bits(dtype: DType, shape: &[usize], mut bits: impl FnMut(usize) -> u64) -> Tensor {
+    pub(crate) fn from_bits(
+        dtype: DType,
+        shape: &[usize],
+        mut bits: impl FnMut(usize) -> u64,
+    ) -> Tensor {
         let mut t = Tensor::empty(dtype, shape);
         for i in 0..t.size() {
             t.set(i, bits(i));
@@ -67,12 +71,22 @@ impl Tensor {
     }
 
     /// Row-major elements from numbers.
-    pub(crate) fn from_f64(dtype: DType, shape: &[usize], mut value: impl FnMut(usize) -> f64) -> Tensor {
+    pub(crate) fn from_f64(
+        dtype: DType,
+        shape: &[usize],
+        mut value: impl FnMut(usize) -> f64,
+    ) -> Tensor {
         Tensor::from_bits(dtype, shape, |i| Scalar::from_f64(value(i), dtype).bits)
     }
 
     /// Numbers from `[low, high)`; both parts of complex ones.
-    pub(crate) fn random(rng: &mut Rng, dtype: DType, shape: &[usize], low: f64, high: f64) -> Tensor {
+    pub(crate) fn random(
+        rng: &mut Rng,
+        dtype: DType,
+        shape: &[usize],
+        low: f64,
+        high: f64,
+    ) -> Tensor {
         if dtype == DType::C64 {
             return Tensor::from_bits(dtype, shape, |_| {
                 let part = |x: f64| (x as f32).to_bits() as u64;
@@ -85,14 +99,30 @@ impl Tensor {
     /// Any bits, with special values of floats among them.
     pub(crate) fn wild(rng: &mut Rng, dtype: DType, shape: &[usize]) -> Tensor {
         const SPECIAL: [f64; 12] = [
-            0.0, -0.0, 1.0, -1.0, 0.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e-8, 300.0, -70.0,
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            0.5,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            1e-8,
+            300.0,
+            -70.0,
             2.5,
         ];
         let mask = u64::MAX >> (64 - 8 * dtype.size());
         Tensor::from_bits(dtype, shape, |i| match dtype {
             DType::Bool => rng.bits() & 1,
             d if d.is_integer() && i % 3 > 0 => rng.bits() & mask,
-            d if d.is_integer() => Scalar::from_f64(rng.uniform(-9.0, 9.0).floor().max(if d.is_unsigned() {0.0} else {-9.0}), d).bits,
+            d if d.is_integer() => {
+                Scalar::from_f64(
+                    rng.uniform(-9.0, 9.0).floor().max(if d.is_unsigned() { 0.0 } else { -9.0 }),
+                    d,
+                )
+                .bits
+            }
             DType::C64 => {
                 let part = |x: f64| (x as f32).to_bits() as u64;
                 part(rng.uniform(-3.0, 3.0)) | part(rng.uniform(-3.0, 3.0)) << 32
@@ -116,7 +146,11 @@ impl Tensor {
         let size = self.dtype.size();
         // SAFETY: as above.
         unsafe {
-            std::ptr::copy_nonoverlapping(bits.to_le_bytes().as_ptr(), self.address(position), size);
+            std::ptr::copy_nonoverlapping(
+                bits.to_le_bytes().as_ptr(),
+                self.address(position),
+                size,
+            );
         }
     }
 
@@ -257,9 +291,8 @@ pub(crate) fn difference(got: &Tensor, want: &Tensor, tolerance: Tolerance) -> O
             let ((gr, gi), (wr, wi)) = (g.to_c128(), w.to_c128());
             let size = wr.hypot(wi);
             let bound = tolerance.rel * size + tolerance.abs + least(g.dtype);
-            let near = |g: f64, w: f64| {
-                g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= bound
-            };
+            let near =
+                |g: f64, w: f64| g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= bound;
             // Complex results with a part that is no number have no agreed other part.
             let undefined = g.dtype == DType::C64 && !size.is_finite() && !gr.hypot(gi).is_finite();
             undefined || (near(gr, wr) && near(gi, wi))

@@ -49,12 +49,7 @@ struct Bench {
 
 type Run<'a> = &'a mut dyn FnMut(&Stream, usize) -> Result<(), RunError>;
 
-fn job(
-    stream: &Stream,
-    work: Work<'_>,
-    inputs: &[&Array],
-    output: &Array,
-) -> Result<(), RunError> {
+fn job(stream: &Stream, work: Work<'_>, inputs: &[&Array], output: &Array) -> Result<(), RunError> {
     let inputs: Vec<Operand<'_>> = inputs.iter().map(|a| a.operand()).collect();
     // SAFETY: arrays own memory of the stated extent and outlive the measurement.
     unsafe { stream.enqueue(&Job { work, inputs: &inputs, outputs: &[output.target()] }) }
@@ -109,7 +104,11 @@ impl Bench {
             let count = piece.min(n - at);
             let mut part = out.seen(&[count], &[1]);
             part.ptr = part.ptr.wrapping_add(at * dtype.size());
-            let inputs = [&bits.seen(&[count], &[1]), &scale.seen(&[count], &[0]), &one.seen(&[count], &[0])];
+            let inputs = [
+                &bits.seen(&[count], &[1]),
+                &scale.seen(&[count], &[0]),
+                &one.seen(&[count], &[0]),
+            ];
             job(stream, Work::Fused(&tape), &inputs, &part)?;
             at += count;
         }
@@ -143,7 +142,8 @@ impl Bench {
             run(stream, i)?;
         }
         stream.wait()?;
-        let mut graph = stream.record_graph::<RunError>(|| (0..count).try_for_each(|i| run(stream, i)))?;
+        let mut graph =
+            stream.record_graph::<RunError>(|| (0..count).try_for_each(|i| run(stream, i)))?;
         let mut times = Vec::new();
         for i in 0..12 {
             let start = stream.record()?;
@@ -261,17 +261,22 @@ fn elementwise(b: &mut Bench) -> Result<(), RunError> {
         let one = one.seen(&[n, n], &[0, 0]);
         let w = row.seen(&[n, n], &[0, 1]);
         let total = (n * n * d.size()) as f64;
-        let seconds = b.long(&mut |s, _| job(s, Work::Fused(&tape), &[&x, &w, &w, &one, &one, &one], &out))?;
+        let seconds =
+            b.long(&mut |s, _| job(s, Work::Fused(&tape), &[&x, &w, &w, &one, &one, &one], &out))?;
         b.bytes(&format!("gelu(x*w+b) {d} 268M, w and b rows"), 2.0 * total, seconds);
         let (w, c) = (b.random(d, &[n, n])?, b.random(d, &[n, n])?);
-        let seconds = b.long(&mut |s, _| job(s, Work::Fused(&tape), &[&x, &w, &c, &one, &one, &one], &out))?;
+        let seconds =
+            b.long(&mut |s, _| job(s, Work::Fused(&tape), &[&x, &w, &c, &one, &one, &one], &out))?;
         b.bytes(&format!("gelu(x*w+b) {d} 268M, w and b whole"), 4.0 * total, seconds);
-        let seconds = b.long(&mut |s, _| job(s, Work::Prim(&Prim::Binary(BinaryOp::Add)), &[&x, &w], &out))?;
+        let seconds =
+            b.long(&mut |s, _| job(s, Work::Prim(&Prim::Binary(BinaryOp::Add)), &[&x, &w], &out))?;
         b.bytes(&format!("add {d} 268M"), 3.0 * total, seconds);
-        let seconds = b.long(&mut |s, _| job(s, Work::Prim(&Prim::Unary(UnaryOp::Sigmoid)), &[&x], &out))?;
+        let seconds =
+            b.long(&mut |s, _| job(s, Work::Prim(&Prim::Unary(UnaryOp::Sigmoid)), &[&x], &out))?;
         b.bytes(&format!("sigmoid {d} 268M"), 2.0 * total, seconds);
         let t = x.seen(&[n, n], &[1, n as isize]);
-        let seconds = b.long(&mut |s, _| job(s, Work::Prim(&Prim::Binary(BinaryOp::Add)), &[&t, &w], &out))?;
+        let seconds =
+            b.long(&mut |s, _| job(s, Work::Prim(&Prim::Binary(BinaryOp::Add)), &[&t, &w], &out))?;
         b.bytes(&format!("add {d} 268M, one transposed"), 3.0 * total, seconds);
     }
     Ok(())
@@ -303,7 +308,13 @@ fn rows(b: &mut Bench) -> Result<(), RunError> {
             ("sum along rows", sum(&[1]), vec![&x], &column, bytes),
             ("sum along columns", sum(&[0]), vec![&x], &row, bytes),
             ("sum of all", sum(&[0, 1]), vec![&x], &all, bytes),
-            ("argmax along rows", Prim::ArgReduce { op: lazul_ir::ArgReduceOp::ArgMax, axis: 1 }, vec![&x], &index, bytes),
+            (
+                "argmax along rows",
+                Prim::ArgReduce { op: lazul_ir::ArgReduceOp::ArgMax, axis: 1 },
+                vec![&x],
+                &index,
+                bytes,
+            ),
         ];
         for (name, prim, inputs, output, bytes) in cases {
             let seconds = b.long(&mut |s, _| job(s, Work::Prim(&prim), &inputs, output))?;
@@ -330,8 +341,19 @@ fn matmul(b: &mut Bench) -> Result<(), RunError> {
         return Ok(());
     }
     let prim = Prim::Matmul;
-    for (dtype, n) in [(DType::F16, 8192), (DType::BF16, 4096), (DType::F32, 4096), (DType::F64, 4096), (DType::C64, 2048), (DType::I32, 2048)] {
-        let x = if dtype == DType::C64 { b.random(DType::F32, &[n, 2 * n])? } else { b.random(dtype, &[n, n])? };
+    for (dtype, n) in [
+        (DType::F16, 8192),
+        (DType::BF16, 4096),
+        (DType::F32, 4096),
+        (DType::F64, 4096),
+        (DType::C64, 2048),
+        (DType::I32, 2048),
+    ] {
+        let x = if dtype == DType::C64 {
+            b.random(DType::F32, &[n, 2 * n])?
+        } else {
+            b.random(dtype, &[n, n])?
+        };
         let x = Array { dtype, shape: vec![n, n], strides: row_major(&[n, n]), ..x };
         let z = b.empty(dtype, &[n, n])?;
         let seconds = b.long(&mut |s, _| job(s, Work::Prim(&prim), &[&x, &x], &z))?;
@@ -341,13 +363,19 @@ fn matmul(b: &mut Bench) -> Result<(), RunError> {
     // Rows times weights as models store them, (n, k).
     for (k, n) in [(4096usize, 11008usize), (11008, 4096)] {
         let sets = 8;
-        let weights: Vec<Array> = (0..sets).map(|_| b.random(DType::BF16, &[n, k])).collect::<Result<_, _>>()?;
+        let weights: Vec<Array> =
+            (0..sets).map(|_| b.random(DType::BF16, &[n, k])).collect::<Result<_, _>>()?;
         for m in [1usize, 4, 8, 32] {
             let x = b.random(DType::BF16, &[m, k])?;
             let z = b.empty(DType::BF16, &[m, n])?;
             let t: Vec<Array> = weights.iter().map(|w| w.seen(&[k, n], &[1, k as isize])).collect();
-            let seconds = b.short(4 * sets, &mut |s, i| job(s, Work::Prim(&prim), &[&x, &t[i % sets]], &z))?;
-            b.bytes(&format!("matmul bf16 {m}x{k} by {n} stored rows"), (n * k * 2) as f64, seconds);
+            let seconds =
+                b.short(4 * sets, &mut |s, i| job(s, Work::Prim(&prim), &[&x, &t[i % sets]], &z))?;
+            b.bytes(
+                &format!("matmul bf16 {m}x{k} by {n} stored rows"),
+                (n * k * 2) as f64,
+                seconds,
+            );
         }
     }
     Ok(())
@@ -357,7 +385,9 @@ fn quantized(b: &mut Bench) -> Result<(), RunError> {
     if !b.wants("quantized") {
         return Ok(());
     }
-    for (bits, k, n) in [(4u32, 4096usize, 11008usize), (4, 11008, 4096), (4, 4096, 4096), (8, 4096, 11008)] {
+    for (bits, k, n) in
+        [(4u32, 4096usize, 11008usize), (4, 11008, 4096), (4, 4096, 4096), (8, 4096, 11008)]
+    {
         let q = Quantization { group_size: 64, bits };
         let prim = Prim::Quantized(QuantizedOp::Matmul { quantization: q, transpose: true });
         let sets = 12;
@@ -383,7 +413,11 @@ fn quantized(b: &mut Bench) -> Result<(), RunError> {
             let z = b.empty(DType::BF16, &[m, n])?;
             let (c, sc, bi) = &parts[0];
             let seconds = b.long(&mut |s, _| job(s, Work::Prim(&prim), &[&x, c, sc, bi], &z))?;
-            b.operations(&format!("quantized matmul {bits} bits {m}x{k} by {n}"), 2.0 * (m * k * n) as f64, seconds);
+            b.operations(
+                &format!("quantized matmul {bits} bits {m}x{k} by {n}"),
+                2.0 * (m * k * n) as f64,
+                seconds,
+            );
         }
     }
     Ok(())
@@ -397,7 +431,14 @@ fn attention(b: &mut Bench) -> Result<(), RunError> {
         let scale = F32Bits::new(0.088388);
         Prim::Fast(FastOp::Attention { scale, causal, window: 0, mask: false, sinks: false })
     };
-    for (batch, h, hk, t) in [(1usize, 32usize, 8usize, 4096usize), (8, 32, 8, 4096), (1, 32, 32, 384), (8, 32, 32, 384), (32, 32, 32, 384), (1, 32, 8, 384)] {
+    for (batch, h, hk, t) in [
+        (1usize, 32usize, 8usize, 4096usize),
+        (8, 32, 8, 4096),
+        (1, 32, 32, 384),
+        (8, 32, 32, 384),
+        (32, 32, 32, 384),
+        (1, 32, 8, 384),
+    ] {
         let shape = [batch, hk, t, 128];
         let one = batch * hk * t * 256;
         let sets = ((256 << 20) / (2 * one)).clamp(1, 24);
@@ -412,9 +453,20 @@ fn attention(b: &mut Bench) -> Result<(), RunError> {
             let (k, v) = &kv[i % sets];
             job(s, Work::Prim(&prim), &[&q, k, v], &z)
         })?;
-        b.bytes(&format!("attention decode b{batch} h{h}/{hk} t{t} d128"), 2.0 * one as f64, seconds);
+        b.bytes(
+            &format!("attention decode b{batch} h{h}/{hk} t{t} d128"),
+            2.0 * one as f64,
+            seconds,
+        );
     }
-    for (batch, h, hk, t, d, causal) in [(1usize, 32usize, 32usize, 2048usize, 128usize, true), (8, 32, 32, 2048, 128, true), (8, 32, 8, 2048, 128, true), (8, 32, 32, 2048, 64, true), (4, 16, 16, 2048, 128, false), (1, 32, 32, 512, 128, true)] {
+    for (batch, h, hk, t, d, causal) in [
+        (1usize, 32usize, 32usize, 2048usize, 128usize, true),
+        (8, 32, 32, 2048, 128, true),
+        (8, 32, 8, 2048, 128, true),
+        (8, 32, 32, 2048, 64, true),
+        (4, 16, 16, 2048, 128, false),
+        (1, 32, 32, 512, 128, true),
+    ] {
         let q = b.random(DType::BF16, &[batch, h, t, d])?;
         let k = b.random(DType::BF16, &[batch, hk, t, d])?;
         let v = b.random(DType::BF16, &[batch, hk, t, d])?;
@@ -422,7 +474,11 @@ fn attention(b: &mut Bench) -> Result<(), RunError> {
         let prim = op(causal);
         let seconds = b.long(&mut |s, _| job(s, Work::Prim(&prim), &[&q, &k, &v], &z))?;
         let operations = 4.0 * (batch * h * t * t * d) as f64 * if causal { 0.5 } else { 1.0 };
-        b.operations(&format!("attention prefill b{batch} h{h}/{hk} t{t} d{d} causal {causal}"), operations, seconds);
+        b.operations(
+            &format!("attention prefill b{batch} h{h}/{hk} t{t} d{d} causal {causal}"),
+            operations,
+            seconds,
+        );
     }
     Ok(())
 }
@@ -478,13 +534,27 @@ fn moves(b: &mut Bench) -> Result<(), RunError> {
         let bytes = 2.0 * (n * n * dtype.size()) as f64;
         let seconds = b.long(&mut |s, _| job(s, Work::Prim(&Prim::Copy), &[&t], &y))?;
         b.bytes(&format!("transpose {dtype} 8192x8192"), bytes, seconds);
-        let h = x.seen(&[4, 32, 2048, n * n / (4 * 32 * 2048)], &[(n * n / 4) as isize, 256, 32 * 256, 1]);
+        let h = x.seen(
+            &[4, 32, 2048, n * n / (4 * 32 * 2048)],
+            &[(n * n / 4) as isize, 256, 32 * 256, 1],
+        );
         let out = y.seen(&h.shape.clone(), &row_major(&h.shape));
         let seconds = b.long(&mut |s, _| job(s, Work::Prim(&Prim::Copy), &[&h], &out))?;
         b.bytes(&format!("heads to the front {dtype} (4,2048,32,256)"), bytes, seconds);
         let index = b.random(DType::U32, &[n])?;
-        let mask = Step { op: StepOp::Binary(BinaryOp::Remainder), operand: DType::U32, result: DType::U32, args: [0, 1, 0], dst: 2 };
-        let tape = Tape { inputs: vec![DType::U32; 2], steps: vec![mask], outputs: vec![(2, DType::U32)], registers: 3 };
+        let mask = Step {
+            op: StepOp::Binary(BinaryOp::Remainder),
+            operand: DType::U32,
+            result: DType::U32,
+            args: [0, 1, 0],
+            dst: 2,
+        };
+        let tape = Tape {
+            inputs: vec![DType::U32; 2],
+            steps: vec![mask],
+            outputs: vec![(2, DType::U32)],
+            registers: 3,
+        };
         let limit = b.empty(DType::U32, &[1])?;
         // SAFETY: four bytes.
         unsafe { b.device.stream().upload(limit.ptr, &(n as u32).to_le_bytes())? };
@@ -521,10 +591,19 @@ fn moves(b: &mut Bench) -> Result<(), RunError> {
     let offset = b.empty(DType::I32, &[1])?;
     // SAFETY: four bytes.
     unsafe { b.device.stream().upload(offset.ptr, &5i32.to_le_bytes())? };
-    let rope = Prim::Fast(FastOp::Rope { dims: 128, traditional: false, base: F32Bits::new(10000.0), scale: F32Bits::new(1.0), freqs: false });
+    let rope = Prim::Fast(FastOp::Rope {
+        dims: 128,
+        traditional: false,
+        base: F32Bits::new(10000.0),
+        scale: F32Bits::new(1.0),
+        freqs: false,
+    });
     let seconds = b.short(20, &mut |s, _| job(s, Work::Prim(&rope), &[&heads, &offset], &out))?;
     b.bytes("rope bf16 (1,32,2048,128), in cache", 2.0 * (32 * 2048 * 256) as f64, seconds);
-    let (one, out) = (heads.seen(&[1, 32, 1, 128], &[0, 128, 128, 1]), out.seen(&[1, 32, 1, 128], &[0, 128, 128, 1]));
+    let (one, out) = (
+        heads.seen(&[1, 32, 1, 128], &[0, 128, 128, 1]),
+        out.seen(&[1, 32, 1, 128], &[0, 128, 128, 1]),
+    );
     let seconds = b.short(50, &mut |s, _| job(s, Work::Prim(&rope), &[&one, &offset], &out))?;
     b.line("rope bf16 (1,32,1,128)", seconds, String::new(), 0.0);
     Ok(())
@@ -548,7 +627,12 @@ fn transfers(b: &mut Bench) -> Result<(), RunError> {
         // SAFETY: as above.
         unsafe { stream.download(&mut host, buffer.ptr())? };
         let down = start.elapsed().as_secs_f64();
-        b.line("upload of 1 GiB of ordinary memory", up, format!("{:.1} GB/s", n as f64 / up * 1e-9), 0.0);
+        b.line(
+            "upload of 1 GiB of ordinary memory",
+            up,
+            format!("{:.1} GB/s", n as f64 / up * 1e-9),
+            0.0,
+        );
         b.line("download of 1 GiB", down, format!("{:.1} GB/s", n as f64 / down * 1e-9), 0.0);
     }
     let mut pinned = lazul_cuda::Pinned::new(b.device, n)?;
@@ -556,11 +640,21 @@ fn transfers(b: &mut Bench) -> Result<(), RunError> {
         // SAFETY: the pinned memory lives until the stream was waited for.
         Ok(unsafe { s.upload_pinned(buffer.ptr(), &pinned) }?)
     })?;
-    b.line("upload of 1 GiB of pinned memory", seconds, format!("{:.1} GB/s", n as f64 / seconds * 1e-9), 0.0);
+    b.line(
+        "upload of 1 GiB of pinned memory",
+        seconds,
+        format!("{:.1} GB/s", n as f64 / seconds * 1e-9),
+        0.0,
+    );
     let seconds = b.long(&mut |s, _| {
         // SAFETY: as above.
         Ok(unsafe { s.download_pinned(&mut pinned, buffer.ptr()) }?)
     })?;
-    b.line("download of 1 GiB to pinned memory", seconds, format!("{:.1} GB/s", n as f64 / seconds * 1e-9), 0.0);
+    b.line(
+        "download of 1 GiB to pinned memory",
+        seconds,
+        format!("{:.1} GB/s", n as f64 / seconds * 1e-9),
+        0.0,
+    );
     Ok(())
 }

@@ -245,7 +245,8 @@ impl Fused {
         if rank > 1 {
             let _ = writeln!(t, "  u32 rest = i;");
             for axis in (1..rank).rev() {
-                let _ = writeln!(t, "  u32 q{axis} = divide(rest, p.mul[{axis}], p.shift[{axis}]);");
+                let _ =
+                    writeln!(t, "  u32 q{axis} = divide(rest, p.mul[{axis}], p.shift[{axis}]);");
                 let _ = writeln!(t, "  u32 c{axis} = rest - q{axis} * p.size[{axis}];");
                 let _ = writeln!(t, "  rest = q{axis};");
             }

@@ -28,8 +28,7 @@ pub(crate) fn single(exec: &Exec<'_>, op: StepOp, job: &Job<'_>) -> Result<()> {
     let dst = inputs.len() as u16;
     let arg = |i: u16| if i < dst { i } else { 0 };
     let step = Step { op, operand, result, args: [0, arg(1), arg(2)], dst };
-    let tape =
-        Tape { inputs, steps: vec![step], outputs: vec![(dst, result)], registers: dst + 1 };
+    let tape = Tape { inputs, steps: vec![step], outputs: vec![(dst, result)], registers: dst + 1 };
     run(exec, &tape, job.inputs, job.outputs)
 }
 
@@ -57,8 +56,7 @@ pub(crate) fn run(
     let mut inputs: SmallVec<[Operand<'_>; 8]> = inputs.into();
     for (k, plain) in &turned {
         let view = &plain.view;
-        inputs[*k] =
-            Operand { ptr: view.ptr as *const u8, strides: &view.strides, ..inputs[*k] };
+        inputs[*k] = Operand { ptr: view.ptr as *const u8, strides: &view.strides, ..inputs[*k] };
     }
     // The outputs take part in the merging, as one more operand: they are row-major.
     let row = row_major(shape);
@@ -101,9 +99,9 @@ fn piece(exec: &Exec<'_>, tape: &Tape, axes: &Axes, from: &[u64], to: &[u64]) ->
                     let size = tape.inputs[k].size();
                     let outer = &axes.strides[k][..rank - 1];
                     fits(from[k], size)
-                        && outer.iter().all(|s| {
-                            (s.unsigned_abs() * size).is_multiple_of((n * size).min(16))
-                        })
+                        && outer
+                            .iter()
+                            .all(|s| (s.unsigned_abs() * size).is_multiple_of((n * size).min(16)))
                 })
                 && to.iter().zip(&tape.outputs).all(|(&p, o)| fits(p, o.1.size()))
         };
@@ -150,7 +148,8 @@ fn piece(exec: &Exec<'_>, tape: &Tape, axes: &Axes, from: &[u64], to: &[u64]) ->
             args.field((stride * by) as i64);
         }
     }
-    let size = |axis: usize| if axis == rank - 1 { (inner / vector).max(1) } else { axes.shape[axis] };
+    let size =
+        |axis: usize| if axis == rank - 1 { (inner / vector).max(1) } else { axes.shape[axis] };
     (0..rank).for_each(|a| {
         args.field(size(a) as u32);
     });
@@ -161,7 +160,5 @@ fn piece(exec: &Exec<'_>, tape: &Tape, axes: &Axes, from: &[u64], to: &[u64]) ->
         args.field(divisor(size(a)).1);
     });
     args.field(vectors as u32).field(total as u32);
-    // A tiny job is one small block, which starts and ends sooner.
-    let threads = (vectors.next_multiple_of(32) as u32).clamp(32, emit::THREADS);
-    exec.launch(Key::Fused(Box::new(fused)), Grid::cover(vectors, threads), &args)
+    exec.launch(Key::Fused(Box::new(fused)), Grid::cover(vectors, emit::THREADS), &args)
 }

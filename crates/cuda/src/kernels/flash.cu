@@ -109,9 +109,8 @@ KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split,
 #pragma unroll
     for (int n = 0; n < NU * 8; ++n) o[n][0] = o[n][1] = o[n][2] = o[n][3] = 0.0f;
     float top[2] = {-INFINITY32, -INFINITY32}, sum[2] = {0.0f, 0.0f};
-    // The next keys are on their way while weights are computed, the next values while scores are.
-    uint4 ke[2][NT], ve[NU][4];
-    auto load_keys = [&](u32 j0) {
+    for (u32 j0 = start; j0 < end; j0 += 16) {
+        uint4 ke[2][NT], ve[NU][4];
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
             u32 j = j0 + 8 * n + g;
@@ -123,8 +122,6 @@ KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split,
                 ke[n][t] = j < end && f < D ? *(const uint4 *)(x + f) : zero;
             }
         }
-    };
-    auto load_values = [&](u32 j0) {
 #pragma unroll
         for (int s = 0; s < 4; ++s) {
             u32 j = j0 + 2 * c + (s & 1) + (s >> 1) * 8;
@@ -136,10 +133,6 @@ KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split,
                 ve[u][s] = j < end && f < DV ? *(const uint4 *)(x + f) : zero;
             }
         }
-    };
-    load_keys(start);
-    load_values(start);
-    for (u32 j0 = start; j0 < end; j0 += 16) {
         float s[2][4] = {};
 #pragma unroll
         for (int n = 0; n < 2; ++n)
@@ -148,7 +141,6 @@ KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split,
                 Mma<T>::run(s[n], q[t][0], ke[n][t].x, ke[n][t].y);
                 Mma<T>::run(s[n], q[t][1], ke[n][t].z, ke[n][t].w);
             }
-        load_keys(j0 + 16);
         float most[2] = {top[0], top[1]};
 #pragma unroll
         for (int n = 0; n < 2; ++n)
@@ -199,7 +191,6 @@ KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split,
                             __byte_perm(x2[e / 2], x3[e / 2], pick));
             }
         }
-        load_values(j0 + 16);
     }
 #pragma unroll
     for (int row = 0; row < 2; ++row) {

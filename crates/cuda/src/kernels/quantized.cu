@@ -170,7 +170,7 @@ KERNEL __launch_bounds__(WARPS * 32) rows(X *out, const X *x, const u32 *codes, 
 // SPAN codes, which share a scale, are scaled in single precision. A third product, with ones, gives the
 // sums of x that biases and the offset of codes are multiplied by.
 //
-// A block makes tiles of 16 RT columns and 8 MT rows of the result; its warps share the sum over k. Lane
+// A block makes 16 RT columns of 8 MT rows of the result; its WARPS warps share the sum over k. Lane
 // 4 g + c holds LANE codes that lie together of stored rows g and g + 8: sums may be taken in any order,
 // as long as x is read in the same.
 #define WARPS 8
@@ -235,37 +235,41 @@ DEVICE u32 partner(const u32 *e, int j) {
 #endif
 }
 
-// What a warp has in flight: UNROLL steps of codes, scales and biases of its stored rows.
-struct Chunk {
-    u32 w[UNROLL][RT][2][WORDS];
-#if VECTOR_SCALES
-    // Scales of neighbouring groups together.
-    Vec<u16, UNROLL * SPAN / GROUP> scale[RT][2], bias[RT][2];
-    DEVICE float get(const Vec<u16, UNROLL * SPAN / GROUP> &x, int u) const {
-        T y;
-        *(u16 *)&y = x.v[u * SPAN / GROUP];
-        return float(widen(y));
-    }
-    DEVICE float scale_of(int u, int r, int h) const { return get(scale[r][h], u); }
-    DEVICE float bias_of(int u, int r, int h) const { return get(bias[r][h], u); }
-#else
-    T scale[UNROLL][RT][2], bias[UNROLL][RT][2];
-    DEVICE float scale_of(int u, int r, int h) const { return float(widen(scale[u][r][h])); }
-    DEVICE float bias_of(int u, int r, int h) const { return float(widen(bias[u][r][h])); }
-#endif
-
-    DEVICE void load(const u32 *codes, const T *scales, const T *biases, i64 w_row, i64 g_row, u32 n, u32 n0,
-                     u32 s0, u32 end, u32 g, u32 c) {
+KERNEL __launch_bounds__(WARPS * 32, RESIDENT) tensor(X *out, const X *x, const u32 *codes, const T *scales,
+                                                      const T *biases, u32 m, u32 n, u32 k, i64 x_row,
+                                                      i64 w_row, i64 g_row, i64 out_row) {
+    BEGIN;
+    __shared__ float parts[WARPS][RT * 16][MT * 8 + 1];
+    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
+    u32 n0 = blockIdx.x * 16 * RT, m0 = blockIdx.y * 8 * MT;
+    u32 steps = k / SPAN, share = (steps + WARPS - 1) / WARPS;
+    u32 begin = warp * share, end = min(begin + share, steps);
+    float total[RT][MT][4] = {};
+    const u32 *row[RT][2];
+    const T *srow[RT][2], *brow[RT][2];
 #pragma unroll
-        for (int r = 0; r < RT; ++r)
+    for (int r = 0; r < RT; ++r)
 #pragma unroll
-            for (int h = 0; h < 2; ++h) {
-                i64 at = min(n0 + r * 16 + h * 8 + g, n - 1);
-                const u32 *row = codes + at * w_row + c * WORDS;
+        for (int h = 0; h < 2; ++h) {
+            i64 at = min(n0 + r * 16 + h * 8 + g, n - 1);
+            row[r][h] = codes + at * w_row + c * WORDS;
+            srow[r][h] = scales + at * g_row;
+            brow[r][h] = biases + at * g_row;
+        }
+    const int U = UNROLL;
+    for (u32 s0 = begin; s0 < end; s0 += U) {
+        u32 w[U][RT][2][WORDS];
+        float scale[U][RT][2], bias[U][RT][2];
+        uint4 e[U][MT][LANE / 8];
 #pragma unroll
-                for (int u = 0; u < UNROLL; ++u) {
-                    // Beyond the end something is read again, and not used.
-                    const u32 *p = row + min(s0 + u, end - 1) * (SPAN * BITS / 32);
+        for (int u = 0; u < U; ++u) {
+            bool real = s0 + u < end;
+            u32 s = real ? s0 + u : begin;
+#pragma unroll
+            for (int r = 0; r < RT; ++r)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    const u32 *p = row[r][h] + s * (SPAN * BITS / 32);
 #if BITS == 8 && SPAN == 64
                     uint4 v = *(const uint4 *)p;
                     w[u][r][h][0] = v.x; w[u][r][h][1] = v.y; w[u][r][h][2] = v.z; w[u][r][h][3] = v.w;
@@ -276,139 +280,80 @@ struct Chunk {
 #pragma unroll
                     for (int i = 0; i < WORDS; ++i) w[u][r][h][i] = p[i];
 #endif
-                }
-#if VECTOR_SCALES
-                const int N = UNROLL * SPAN / GROUP;
-                u32 first = s0 * SPAN / GROUP;
-                scale[r][h] = *(const Vec<u16, N> *)(scales + at * g_row + first);
-                bias[r][h] = *(const Vec<u16, N> *)(biases + at * g_row + first);
-#else
-#pragma unroll
-                for (int u = 0; u < UNROLL; ++u) {
-                    u32 group = min(s0 + u, end - 1) * SPAN / GROUP;
-                    scale[u][r][h] = scales[at * g_row + group];
-                    bias[u][r][h] = biases[at * g_row + group];
-                }
-#endif
-            }
-    }
-};
-
-KERNEL __launch_bounds__(WARPS * 32, RESIDENT) tensor(X *out, const X *x, const u32 *codes, const T *scales,
-                                                      const T *biases, u32 m, u32 n, u32 k, i64 x_row,
-                                                      i64 w_row, i64 g_row, i64 out_row, u32 tiles) {
-    BEGIN;
-    __shared__ float parts[WARPS][RT * 16][MT * 8 + 1];
-    u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
-    u32 m0 = blockIdx.y * 8 * MT;
-    // A warp's share of the steps, in whole chunks; a block's tiles one after the other. Loads of the next
-    // chunk, or of the next tile's first, are in flight while one is worked on.
-    u32 steps = k / SPAN, chunks = (steps + WARPS * UNROLL - 1) / (WARPS * UNROLL);
-    u32 begin = warp * chunks * UNROLL, end = min(begin + chunks * UNROLL, steps);
-    bool idle = begin >= steps;
-    const X *xs_row[MT];
-    bool real[MT];
-#pragma unroll
-    for (int t = 0; t < MT; ++t) {
-        u32 i = m0 + t * 8 + g;
-        real[t] = i < m;
-        xs_row[t] = x + i64(real[t] ? i : 0) * x_row + c * LANE;
-    }
-    float total[RT][MT][4] = {};
-    Chunk now;
-    u32 tile = blockIdx.x, chunk = 0;
-    if (!idle) now.load(codes, scales, biases, w_row, g_row, n, tile * 16 * RT, begin, end, g, c);
-    while (tile < tiles) {
-        u32 next_tile = tile, next_chunk = chunk + 1;
-        if (next_chunk == chunks) {
-            next_chunk = 0;
-            next_tile += gridDim.x;
-        }
-        u32 s0 = begin + chunk * UNROLL, s1 = begin + next_chunk * UNROLL;
-        Chunk next;
-        if (next_tile < tiles && s1 < end) {
-            next.load(codes, scales, biases, w_row, g_row, n, next_tile * 16 * RT, s1, end, g, c);
-        }
-        if (s0 < end) {
-#pragma unroll
-            for (int u = 0; u < UNROLL; ++u) {
-                bool counts = s0 + u < end;
-                uint4 e[MT][LANE / 8];
-#pragma unroll
-                for (int t = 0; t < MT; ++t)
-#pragma unroll
-                    for (int i8 = 0; i8 < LANE / 8; ++i8) {
-                        uint4 zero = {0, 0, 0, 0};
-                        e[t][i8] = counts && real[t]
-                                       ? *(const uint4 *)(xs_row[t] + (s0 + u) * SPAN + i8 * 8)
-                                       : zero;
-                    }
-                float acc[PLANES][RT][MT][4] = {}, xs[MT][4] = {};
-                const u32 ones[4] = {Half<X>::ones, Half<X>::ones, Half<X>::ones, Half<X>::ones};
-#pragma unroll
-                for (int j = 0; j < PAIRS; j += 2) {
-                    u32 b0[MT], b1[MT];
-#pragma unroll
-                    for (int t = 0; t < MT; ++t) {
-                        b0[t] = partner((const u32 *)e[t], j);
-                        b1[t] = partner((const u32 *)e[t], j + 1);
-                        Half<X>::mma(xs[t], ones, b0[t], b1[t]);
-                    }
-#pragma unroll
-                    for (int plane = 0; plane < PLANES; ++plane)
-#pragma unroll
-                        for (int r = 0; r < RT; ++r) {
-                            u32 a[4] = {pair_of(now.w[u][r][0], j, plane), pair_of(now.w[u][r][1], j, plane),
-                                        pair_of(now.w[u][r][0], j + 1, plane),
-                                        pair_of(now.w[u][r][1], j + 1, plane)};
-#pragma unroll
-                            for (int t = 0; t < MT; ++t) Half<X>::mma(acc[plane][r][t], a, b0[t], b1[t]);
-                        }
+                    u32 group = s * SPAN / GROUP;
+                    scale[u][r][h] = float(widen(srow[r][h][group]));
+                    bias[u][r][h] = float(widen(brow[r][h][group]));
                 }
 #pragma unroll
-                for (int r = 0; r < RT; ++r)
+            for (int t = 0; t < MT; ++t) {
+                u32 i = m0 + t * 8 + g;
+                const X *p = x + i64(i) * x_row + s * SPAN + c * LANE;
 #pragma unroll
-                    for (int h = 0; h < 2; ++h) {
-                        float scale = now.scale_of(u, r, h);
-                        float shift = fmaf(-Half<X>::offset() * (PLANES == 2 ? 17.0f : 1.0f), scale,
-                                           now.bias_of(u, r, h));
-                        if (!counts) scale = shift = 0.0f;
-#pragma unroll
-                        for (int t = 0; t < MT; ++t)
-#pragma unroll
-                            for (int i = 0; i < 2; ++i) {
-                                float dot = acc[0][r][t][2 * h + i];
-                                if (PLANES == 2) dot = fmaf(16.0f, acc[PLANES - 1][r][t][2 * h + i], dot);
-                                float &sum = total[r][t][2 * h + i];
-                                sum = fmaf(scale, dot, fmaf(shift, xs[t][i], sum));
-                            }
-                    }
+                for (int i8 = 0; i8 < LANE / 8; ++i8) {
+                    uint4 zero = {0, 0, 0, 0};
+                    e[u][t][i8] = real && i < m ? *(const uint4 *)(p + i8 * 8) : zero;
+                }
             }
         }
-        if (next_chunk == 0) {
+#pragma unroll
+        for (int u = 0; u < U; ++u) {
+            float acc[PLANES][RT][MT][4] = {}, xs[MT][4] = {};
+            const u32 ones[4] = {Half<X>::ones, Half<X>::ones, Half<X>::ones, Half<X>::ones};
+#pragma unroll
+            for (int j = 0; j < PAIRS; j += 2) {
+                u32 b0[MT], b1[MT];
+#pragma unroll
+                for (int t = 0; t < MT; ++t) {
+                    b0[t] = partner((const u32 *)e[u][t], j);
+                    b1[t] = partner((const u32 *)e[u][t], j + 1);
+                    Half<X>::mma(xs[t], ones, b0[t], b1[t]);
+                }
+#pragma unroll
+                for (int plane = 0; plane < PLANES; ++plane)
+#pragma unroll
+                    for (int r = 0; r < RT; ++r) {
+                        u32 a[4] = {pair_of(w[u][r][0], j, plane), pair_of(w[u][r][1], j, plane),
+                                    pair_of(w[u][r][0], j + 1, plane), pair_of(w[u][r][1], j + 1, plane)};
+#pragma unroll
+                        for (int t = 0; t < MT; ++t) Half<X>::mma(acc[plane][r][t], a, b0[t], b1[t]);
+                    }
+            }
 #pragma unroll
             for (int r = 0; r < RT; ++r)
 #pragma unroll
-                for (int t = 0; t < MT; ++t)
+                for (int h = 0; h < 2; ++h) {
+                    float shift = fmaf(-Half<X>::offset() * (PLANES == 2 ? 17.0f : 1.0f), scale[u][r][h],
+                                       bias[u][r][h]);
+                    if (s0 + u >= end) shift = 0.0f;
 #pragma unroll
-                    for (int i = 0; i < 4; ++i) {
-                        parts[warp][r * 16 + g + i / 2 * 8][t * 8 + 2 * c + i % 2] = total[r][t][i];
-                        total[r][t][i] = 0.0f;
-                    }
-            __syncthreads();
-            for (u32 i = threadIdx.x; i < RT * 16 * MT * 8; i += WARPS * 32) {
-                u32 column = i % (RT * 16), r = i / (RT * 16);
-                float sum = 0.0f;
+                    for (int t = 0; t < MT; ++t)
 #pragma unroll
-                for (int w = 0; w < WARPS; ++w) sum += parts[w][column][r];
-                u32 at = tile * 16 * RT + column;
-                if (at < n && m0 + r < m) out[i64(m0 + r) * out_row + at] = narrow<X>(convert<Wide<X>>(sum));
-            }
-            __syncthreads();
+                        for (int i = 0; i < 2; ++i) {
+                            float dot = acc[0][r][t][2 * h + i];
+                            if (PLANES == 2) dot = fmaf(16.0f, acc[PLANES - 1][r][t][2 * h + i], dot);
+                            float &sum = total[r][t][2 * h + i];
+                            sum = fmaf(scale[u][r][h], dot, fmaf(shift, xs[t][i], sum));
+                        }
+                }
         }
-        now = next;
-        tile = next_tile;
-        chunk = next_chunk;
+    }
+#pragma unroll
+    for (int r = 0; r < RT; ++r)
+#pragma unroll
+        for (int t = 0; t < MT; ++t)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                parts[warp][r * 16 + g + i / 2 * 8][t * 8 + 2 * c + i % 2] = total[r][t][i];
+            }
+    __syncthreads();
+    for (u32 i = threadIdx.x; i < RT * 16 * MT * 8; i += WARPS * 32) {
+        u32 column = i % (RT * 16), r = i / (RT * 16);
+        float sum = 0.0f;
+#pragma unroll
+        for (int w = 0; w < WARPS; ++w) sum += parts[w][column][r];
+        if (n0 + column < n && m0 + r < m) {
+            out[i64(m0 + r) * out_row + n0 + column] = narrow<X>(convert<Wide<X>>(sum));
+        }
     }
 }
 #endif

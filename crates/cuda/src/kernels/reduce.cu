@@ -49,27 +49,7 @@ DEVICE Acc other(Acc a, int mask) {
     return b;
 }
 DEVICE u32 finish(Acc a) { return a.index; }
-// What begins with the element at `at`: nothing is worse than the value.
-DEVICE Acc begin(u64 at) {
-#if FOLD == FOLD_ARGMIN
-    Acc a = {Limit<V>::highest(), u32(at)};
-#else
-    Acc a = {Limit<V>::lowest(), u32(at)};
-#endif
-    return a;
-}
-// Takes an element that comes later than all before.
-template <class X> DEVICE Acc next(Acc a, X x, u64 at) {
-    V v = widen(x);
-#if FOLD == FOLD_ARGMIN
-    bool wins = !(v >= a.value) && !is_nan(a.value);
-#else
-    bool wins = !(v <= a.value) && !is_nan(a.value);
-#endif
-    a.value = wins ? v : a.value;
-    a.index = wins ? u32(at) : a.index;
-    return a;
-}
+template <class X> DEVICE Acc take(X x, u64 at) { Acc a = {widen(x), u32(at)}; return a; }
 #else
 typedef A Acc;
 
@@ -105,18 +85,15 @@ DEVICE Acc join(Acc a, Acc b) { return a | b; }
 #endif
 DEVICE Acc other(Acc a, int mask) { return shuffle_xor(a, mask); }
 DEVICE O finish(Acc a) { return narrow<O>(a); }
-DEVICE Acc begin(u64) { return neutral(); }
-template <class X> DEVICE Acc next(Acc a, X x, u64) { return join(a, element(x)); }
+template <class X> DEVICE Acc take(X x, u64) { return element(x); }
 #endif
 
 #if PARTIAL
 typedef Acc In;
-DEVICE Acc start(u64) { return neutral(); }
-DEVICE Acc step(Acc a, In x, u64) { return join(a, x); }
+DEVICE Acc get(In x, u64) { return x; }
 #else
 typedef T In;
-DEVICE Acc start(u64 at) { return begin(at); }
-DEVICE Acc step(Acc a, In x, u64 at) { return next(a, x, at); }
+DEVICE Acc get(In x, u64 at) { return take(x, at); }
 #endif
 
 #if FOLD == FOLD_ARGMIN || FOLD == FOLD_ARGMAX
@@ -148,11 +125,7 @@ KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 sp
         u64 v = u64(split) * per_split, end = v + per_split;
         end = end < vectors ? end : vectors;
         v += lane;
-        if (v < end) {
-#pragma unroll
-            for (int j = 0; j < VEC; ++j) acc[j] = start(v * VEC + j);
-        }
-        const int UNROLL = 8;
+        const int UNROLL = 4;
         for (; v + u64(UNROLL - 1) * PER < end; v += UNROLL * PER) {
             Vec<In, VEC> e[UNROLL];
 #pragma unroll
@@ -165,7 +138,7 @@ KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 sp
             for (int u = 0; u < UNROLL; ++u)
 #pragma unroll
                 for (int j = 0; j < VEC; ++j) {
-                    acc[j] = step(acc[j], e[u].v[j], (v + u * PER) * VEC + j);
+                    acc[j] = join(acc[j], get(e[u].v[j], (v + u * PER) * VEC + j));
                 }
         }
         for (; v < end; v += PER) {
@@ -173,7 +146,7 @@ KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 sp
             if (REDUCED > 1) red.at(u32(v), at);
             Vec<In, VEC> e = *(const Vec<In, VEC> *)(x + at[0]);
 #pragma unroll
-            for (int j = 0; j < VEC; ++j) acc[j] = step(acc[j], e.v[j], v * VEC + j);
+            for (int j = 0; j < VEC; ++j) acc[j] = join(acc[j], get(e.v[j], v * VEC + j));
         }
     }
 #pragma unroll
@@ -189,8 +162,8 @@ KERNEL __launch_bounds__(256) along(const In *in, void *out, u32 outputs, u32 sp
     __shared__ Acc parts[8];
     if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = a;
     __syncthreads();
-    if (lane == 0) {
-        for (int w = 1; w < PER / 32; ++w) a = join(a, parts[threadIdx.x / 32 + w]);
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < 8; ++w) a = join(a, parts[w]);
     }
 #endif
     if (lane == 0 && o < outputs) put(out, splits > 1, u64(split) * outputs + o, a);
@@ -215,10 +188,6 @@ KERNEL __launch_bounds__(256) across(const In *in, void *out, u32 groups, u32 sp
         u64 s = u64(split) * per_split, end = s + per_split;
         end = end < length ? end : length;
         s += threadIdx.y;
-        if (s < end) {
-#pragma unroll
-            for (int j = 0; j < VEC; ++j) acc[j] = start(s);
-        }
         const int UNROLL = 8;
         for (; s + (UNROLL - 1) * 8 < end; s += UNROLL * 8) {
             Vec<In, VEC> e[UNROLL];
@@ -231,14 +200,14 @@ KERNEL __launch_bounds__(256) across(const In *in, void *out, u32 groups, u32 sp
 #pragma unroll
             for (int u = 0; u < UNROLL; ++u)
 #pragma unroll
-                for (int j = 0; j < VEC; ++j) acc[j] = step(acc[j], e[u].v[j], s + u * 8);
+                for (int j = 0; j < VEC; ++j) acc[j] = join(acc[j], get(e[u].v[j], s + u * 8));
         }
         for (; s < end; s += 8) {
             i64 at[1] = {i64(s) * red.stride[0][0]};
             if (REDUCED > 1) red.at(u32(s), at);
             Vec<In, VEC> e = *(const Vec<In, VEC> *)(x + at[0]);
 #pragma unroll
-            for (int j = 0; j < VEC; ++j) acc[j] = step(acc[j], e.v[j], s);
+            for (int j = 0; j < VEC; ++j) acc[j] = join(acc[j], get(e.v[j], s));
         }
     }
     __shared__ Acc parts[8][32][VEC];
