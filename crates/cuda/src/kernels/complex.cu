@@ -100,8 +100,8 @@ DEVICE c128 c_atanh(c128 z) {
     return complex(0.25 * log1p(4.0 * x / d), 0.5 * atan2(2.0 * y, (1.0 - x) * (1.0 + x) - y * y));
 }
 DEVICE c128 c_atan(c128 z) {
-    c128 w = c_atanh(complex(-z.im, z.re));
-    return complex(w.im, -w.re);
+    double x = z.re, y = z.im, d = (1.0 + y) * (1.0 + y) + x * x;
+    return complex(0.5 * atan2(2.0 * x, (1.0 - y) * (1.0 + y) - x * x), -0.25 * log1p(-4.0 * y / d));
 }
 
 DEVICE float u_abs(c64 z) {
