@@ -1,11 +1,15 @@
 """Runs Lazul and its peers alternately and prints Markdown tables.
 
-    python benches/run.py ops
+    python benches/run.py ops [--threads 2] [--rounds 3]
+    python benches/run.py functions [--threads 2] [--rounds 3] [--only CASE...] [--json FILE]
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
+    python benches/run.py gguf FOLDER [--prompt 512] [--new 64] [--rounds 3]
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
-made of them by llama.cpp's converter. Peers that are not installed are left out, and said so. Build
-first: cargo build --release -p lazul-benches
+made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp.
+Peers that are not installed are left out, and said so. Build first: cargo build --release -p lazul-benches, and
+for candle, in its folder so that it is compiled for this processor, (cd benches/candle && cargo build --release);
+CANDLE_PEER names its program elsewhere.
 """
 import argparse
 import json
@@ -15,11 +19,21 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.path.join(HERE, "..", "target", "release")
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
+BIN = os.path.join(TARGET, "release")
+CANDLE = os.environ.get("CANDLE_PEER", os.path.join(HERE, "candle", "target", "release", "candle-peer"))
+
+
+def environment(threads):
+    names = ["OMP", "OPENBLAS", "MKL", "RAYON", "LAZUL"]
+    return dict(os.environ, **{f"{name}_NUM_THREADS": str(threads) for name in names})
 
 
 def run(command, threads=2):
-    env = dict(os.environ, OMP_NUM_THREADS=str(threads), LAZUL_NUM_THREADS=str(threads))
+    if not os.path.exists(command[0]):
+        print("left out:", command[0], "is not there", file=sys.stderr)
+        return None
+    env = environment(threads)
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
@@ -32,26 +46,140 @@ def python(script, *args):
     return [sys.executable, os.path.join(HERE, "peers", script), *map(str, args)]
 
 
-def ops(rounds):
+def ops(rounds, threads):
     programs = {
         "lazul, unfused": [os.path.join(BIN, "ops")],
         "lazul, fused": [os.path.join(BIN, "ops"), "fused"],
+        "lazul, compiled": [os.path.join(BIN, "ops"), "compiled"],
         "numpy": python("ops.py", "numpy"),
         "torch": python("ops.py", "torch"),
         "mlx": python("ops.py", "mlx"),
+        "mlx, compiled": python("ops.py", "mlx-compiled"),
+        "candle": [CANDLE, "ops"],
     }
     seen = {}
     for _ in range(rounds):
         for name, command in programs.items():
-            result = run(command)
+            result = run(command, threads)
             if result:
                 seen.setdefault(name, []).append(result["ops_per_second"])
-    print("10,000 additions of 4x4 float32, build and evaluate, 2 threads; medians of", rounds, "rounds\n")
+    print(f"10,000 additions of 4x4 float32, build and evaluate; threads: {threads}; medians of {rounds} rounds\n")
     print("| | op/s | Lazul unfused is |\n|---|---|---|")
     ours = statistics.median(seen["lazul, unfused"])
     for name, values in seen.items():
         value = statistics.median(values)
         print(f"| {name} | {value:,.0f} | {ours / value:.2f}x |")
+
+
+def row(model, name, results):
+    middle = lambda key: statistics.median(r[key][0] if isinstance(r[key], list) else r[key] for r in results)
+    print(f"| {model} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
+          f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
+
+
+# Bytes that a case must read and write at least, or the float operations that it must do.
+SQUARE = 4096 * 4096 * 4
+MOVED = {
+    "gelu": 4 * 4 * (64 << 20),
+    "gelu, compiled": 4 * 4 * (64 << 20),
+    "add": 3 * 4 * (64 << 20),
+    "softmax": 2 * SQUARE,
+    "layer_norm": 2 * SQUARE,
+    "sum": SQUARE,
+    "sum, axis 0": SQUARE,
+    "sum, axis 1": SQUARE,
+    "sort": 2 * 40_000_000,
+    "argsort": 2 * 4_000_000,
+    "cumsum, axis 0": 2 * SQUARE,
+    "cumsum, axis 1": 2 * SQUARE,
+    "take rows": 2 * 131_072 * 1024,
+    "take elements": 3 * 40_000_000,
+    "transpose": 2 * SQUARE,
+    "fft 2^20": 2 * 8 * (1 << 20),
+    "fft 1024x1024": 2 * 8 * (1 << 20),
+    "rfft": 1024 * (4096 * 4 + 2049 * 8),
+}
+COMPUTED = {"conv2d": 2 * 8 * 56 * 56 * 64 * 64 * 9, "matmul 1024": 2 * 1024**3, "matmul 2048": 2 * 2048**3}
+
+
+class Asked:
+    """A program that answers cases one by one, so that starting it costs nothing in between."""
+
+    def __init__(self, command, threads):
+        self.process = None
+        if os.path.exists(command[0]):
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=environment(threads))
+
+    def __call__(self, case):
+        if self.process is None:
+            return None, "is not there"
+        try:
+            self.process.stdin.write(case + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        answer = json.loads(line) if line.startswith("{") else {"error": "ended"}
+        return answer.get("value"), answer.get("error")
+
+
+def functions(args):
+    programs = {
+        "lazul": [os.path.join(BIN, "functions")],
+        "numpy": python("functions.py", "numpy"),
+        "torch": python("functions.py", "torch"),
+        "torch.compile": python("functions.py", "torch-compile"),
+        "mlx": python("functions.py", "mlx"),
+        "mx.compile": python("functions.py", "mlx-compile"),
+        "candle": [CANDLE, "functions"],
+    }
+    asked = {name: Asked(command, args.threads) for name, command in programs.items()}
+    peers = list(programs)[1:]
+    cases = args.only or [*MOVED, *COMPUTED]
+    seen, limits, errors = {}, {"copy": [], "peak": []}, {}
+    for case in cases:
+        for limit in limits:
+            limits[limit].append(asked["lazul"](limit)[0])
+        for _ in range(args.rounds):
+            for name, ask in asked.items():
+                # The compiled form is a program of its own for Lazul alone; peers have columns.
+                if name != "lazul" and (case.endswith("compiled") or (case, name) in errors):
+                    continue
+                # Peers that take long are asked once.
+                if seen.get((case, name), [0])[-1] > 0.5:
+                    continue
+                value, error = ask(case)
+                if value is None:
+                    errors[case, name] = error
+                    print(f"left out: {case}: {name}: {error}", file=sys.stderr)
+                else:
+                    seen.setdefault((case, name), []).append(value)
+    middle = {key: statistics.median(values) for key, values in seen.items()}
+    copy, peak = (statistics.median(limits[k]) for k in ("copy", "peak"))
+    print(f"threads: {args.threads}; medians of {args.rounds} rounds; copy {copy / 1e9:.1f} GB/s, "
+          f"multipliers {peak / 1e9:.0f} GFLOP/s in the same run; milliseconds\n")
+    print("| | lazul |", " | ".join(peers), "| best peer takes | of the limit |")
+    print("|" + "---|" * (len(peers) + 4))
+    rows = []
+    for case in cases:
+        ours = middle.get((case, "lazul"))
+        if ours is None:
+            continue
+        base = case.removesuffix(", compiled")
+        theirs = {name: middle[base, name] for name in peers if (base, name) in middle}
+        best = min(theirs, key=theirs.get) if theirs else None
+        limit = MOVED[case] / copy if case in MOVED else COMPUTED[case] / peak
+        ratio = f"{theirs[best] / ours:.2f}x ({best})" if best else "–"
+        cells = [f"{1e3 * theirs[name]:.2f}" if name in theirs else "–" for name in peers]
+        print(f"| {case} | {1e3 * ours:.2f} |", " | ".join(cells), f"| {ratio} | {100 * limit / ours:.0f} % |", flush=True)
+        rows.append({"case": case, "seconds": {"lazul": ours, **theirs}, "limit_seconds": limit})
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "rounds": args.rounds, "copy_bytes_per_second": copy,
+                       "flops_per_second": peak, "cases": rows}, file, indent=1)
+            file.write("\n")
 
 
 def llm(args):
@@ -64,8 +192,9 @@ def llm(args):
         base, kind = folder.rsplit("-", 1)
         programs = {"lazul": [os.path.join(BIN, "llm"), path], "mlx-lm": python("llm_mlx.py", path)}
         if args.gguf:
-            gguf = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
-            programs["llama.cpp"] = python("llm_llamacpp.py", gguf)
+            file = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
+            programs["llama.cpp"] = python("llm_llamacpp.py", file)
+            programs["lazul, GGUF"] = [os.path.join(BIN, "llm"), file]
         seen = {}
         for round_ in range(args.rounds):
             for name, command in programs.items():
@@ -77,18 +206,37 @@ def llm(args):
                 if result:
                     seen.setdefault(name, []).append(result)
         for name, results in seen.items():
-            middle = lambda key: statistics.median(
-                r[key][0] if isinstance(r[key], list) else r[key] for r in results)
-            print(f"| {folder} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
-                  f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
+            row(folder, name, results)
+
+
+def gguf(args):
+    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
+    print("| file | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
+    for file in sorted(f for f in os.listdir(args.models) if f.endswith(".gguf")):
+        path = os.path.join(args.models, file)
+        programs = {"lazul": [os.path.join(BIN, "llm"), path], "llama.cpp": python("llm_llamacpp.py", path)}
+        seen = {}
+        for _ in range(args.rounds):
+            for name, command in programs.items():
+                result = run([*command, str(args.prompt), str(args.new), "1"])
+                if result:
+                    seen.setdefault(name, []).append(result)
+        for name, results in seen.items():
+            row(file, name, results)
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("what", choices=["ops", "llm"])
+parser.add_argument("what", choices=["ops", "functions", "llm", "gguf"])
 parser.add_argument("models", nargs="?")
 parser.add_argument("--gguf")
 parser.add_argument("--prompt", type=int, default=512)
 parser.add_argument("--new", type=int, default=64)
 parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--only", nargs="+", help="cases of `functions`")
+parser.add_argument("--json", help="a file for the figures of `functions`")
 args = parser.parse_args()
-ops(args.rounds) if args.what == "ops" else llm(args)
+if args.what == "ops":
+    ops(args.rounds, args.threads)
+else:
+    {"functions": functions, "llm": llm, "gguf": gguf}[args.what](args)

@@ -1,4 +1,7 @@
-"""Op overhead of a peer: `ops.py numpy|torch|mlx` adds 4x4 arrays 10,000 times; prints JSON."""
+"""Op overhead of a peer: `ops.py numpy|torch|mlx|mlx-compiled` adds 4x4 arrays 10,000 times; prints JSON.
+
+mlx-compiled calls a compiled function of 100 additions 100 times: one of 10,000 takes it minutes to build.
+"""
 import json
 import statistics
 import sys
@@ -45,10 +48,20 @@ def main(peer):
         x = mx.random.normal((4, 4))
         mx.eval(x)
 
+        def add(y, times):
+            for _ in range(times):
+                y = y + x
+            return y
+
+        hundred = mx.compile(lambda y: add(y, 100))
+
         def chain():
             y = mx.zeros((4, 4))
-            for _ in range(CHAIN):
-                y = y + x
+            if peer == "mlx-compiled":
+                for _ in range(CHAIN // 100):
+                    y = hundred(y)
+            else:
+                y = add(y, CHAIN)
             mx.eval(y)
 
     print(json.dumps({"case": peer, "ops_per_second": measure(chain)}))

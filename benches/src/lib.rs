@@ -1,7 +1,9 @@
 //! Timing for the programs of this folder: they run one case each and print one JSON line, so that
 //! `run.py` can alternate them with the peers' programs.
 
-use std::time::Instant;
+pub mod limits;
+
+use std::time::{Duration, Instant};
 
 /// Seconds that `f` takes, measured `repetitions` times after one run to warm up.
 pub fn time(repetitions: usize, mut f: impl FnMut()) -> Vec<f64> {
@@ -13,6 +15,23 @@ pub fn time(repetitions: usize, mut f: impl FnMut()) -> Vec<f64> {
             start.elapsed().as_secs_f64()
         })
         .collect()
+}
+
+/// The middle of the seconds that calls of `f` take, for half a second and at least three calls; one call
+/// if that takes longer than two seconds.
+pub fn until_steady(mut f: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut times = Vec::new();
+    loop {
+        let call = Instant::now();
+        f();
+        times.push(call.elapsed().as_secs_f64());
+        let spent = start.elapsed();
+        let enough = times.len() >= 3 && spent > Duration::from_millis(500);
+        if enough || spent > Duration::from_secs(2) {
+            return median(&times);
+        }
+    }
 }
 
 /// The middle value.

@@ -1,4 +1,4 @@
-//! Prefill and decode of a model folder: `llm MODEL PROMPT_TOKENS NEW_TOKENS REPETITIONS` prints tokens
+//! Prefill and decode of a model folder or GGUF file: `llm MODEL PROMPT_TOKENS NEW_TOKENS REPETITIONS` prints tokens
 //! a second of each repetition and the peak resident memory as JSON.
 
 use anyhow::Context;

@@ -1,12 +1,13 @@
 //! Every flag of the program. Names and defaults are mlx-lm's where it has the flag.
 
+use crate::interrupt;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use lazul_lm::{GenerateOptions, Sampling};
 use std::path::PathBuf;
 
 /// Run language models on your own machine.
 #[derive(Parser)]
-#[command(name = "lazul", version, about, propagate_version = true)]
+#[command(name = "lazul", version, about, propagate_version = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -19,10 +20,13 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Generate text after a prompt.
+    #[command(allow_negative_numbers = true)]
     Generate(GenerateArgs),
     /// Talk with a model.
+    #[command(allow_negative_numbers = true)]
     Chat(ChatArgs),
     /// Show a model's architecture, size, quantization and memory needs.
+    #[command(allow_negative_numbers = true)]
     Info(InfoArgs),
     /// Print a completion script for a shell.
     Completions {
@@ -39,8 +43,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct ModelArgs {
-    /// A model folder, or a repository of the Hugging Face hub (ORG/NAME). Without it, the small
-    /// model inside this program.
+    /// A model folder, a GGUF file, or a repository of the Hugging Face hub (ORG/NAME). Without it, the
+    /// small model inside this program.
     #[arg(long)]
     pub(crate) model: Option<String>,
 
@@ -56,15 +60,15 @@ pub(crate) struct ModelArgs {
 #[derive(Args)]
 pub(crate) struct SamplingArgs {
     /// Sampling temperature; 0 takes the likeliest token.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = number::<10_000>)]
     pub(crate) temp: f32,
 
     /// Keep the likeliest tokens whose probabilities reach this sum; 0 or 1 keeps all.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = number::<1>)]
     pub(crate) top_p: f32,
 
     /// Keep tokens at least this likely, as a fraction of the likeliest.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = number::<1>)]
     pub(crate) min_p: f32,
 
     /// Keep so many of the likeliest tokens; 0 keeps all.
@@ -72,11 +76,11 @@ pub(crate) struct SamplingArgs {
     pub(crate) top_k: usize,
 
     /// Tokens that min-p keeps at least.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = positive)]
     pub(crate) min_tokens_to_keep: usize,
 
     /// Probability that XTC sampling applies to a token.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = number::<1>)]
     pub(crate) xtc_probability: f32,
 
     /// XTC drops all but the least likely of the tokens likelier than this.
@@ -95,12 +99,12 @@ pub(crate) struct SamplingArgs {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
-    /// Most tokens to generate.
+    /// Most tokens to generate [default: 100, in a chat 256].
     #[arg(long, short = 'm')]
     pub(crate) max_tokens: Option<usize>,
 
     /// Prompt tokens processed at a time.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = positive)]
     pub(crate) prefill_step_size: usize,
 }
 
@@ -168,20 +172,36 @@ pub(crate) struct ChatArgs {
 
 #[derive(Args)]
 pub(crate) struct InfoArgs {
-    /// A model folder or hub repository; without it, the model inside this program.
+    /// A model folder, GGUF file or hub repository; without it, the model inside this program.
     pub(crate) model: Option<String>,
 
     /// The same, as a flag.
     #[arg(long = "model", value_name = "MODEL", conflicts_with = "model", hide = true)]
     pub(crate) model_flag: Option<String>,
 
-    /// Tokens of context to count memory for.
-    #[arg(long, default_value_t = 4096)]
-    pub(crate) context: usize,
+    /// Tokens of context to count memory for [default: 4096, or what the model was made for if that is less].
+    #[arg(long)]
+    pub(crate) context: Option<usize>,
 
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A number from 0 to `MOST`.
+fn number<const MOST: u32>(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if (0.0..=MOST as f32).contains(&x) => Ok(x),
+        _ => Err(format!("expected a number from 0 to {MOST}")),
+    }
+}
+
+/// A number of things, at least one.
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("expected a whole number, 1 or more".to_string()),
+    }
 }
 
 fn parse_bool(text: &str) -> Result<bool, String> {
@@ -198,6 +218,7 @@ impl SamplingArgs {
         GenerateOptions {
             max_tokens: self.max_tokens.unwrap_or(most),
             prefill_step_size: self.prefill_step_size,
+            cancel: Some(interrupt::flag()),
             sampling: Sampling {
                 temp: self.temp,
                 top_p: self.top_p,

@@ -8,7 +8,7 @@ use lazul_lm::text::{Chat, Message};
 use lazul_lm::{Checkpoint, KvCache};
 use rustyline::error::ReadlineError;
 use serde_json::{Map, Value};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
@@ -17,6 +17,8 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
     if !has_template && args.template.system_prompt.is_some() {
         bail!("{} has no chat template, so it takes no system prompt", checkpoint.name);
     }
+    let variables = variables(&args.template)?;
+    args.sampling.options(0, Vec::new()).sampling.check()?;
     eprintln!("{}", output::muted(&format!("Talking with {}.", checkpoint.name)));
     if !has_template {
         let note = "It has no chat template: it continues what you write.";
@@ -24,7 +26,7 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
     }
     help();
     let mut session = Session {
-        variables: variables(&args.template)?,
+        variables,
         checkpoint: &checkpoint,
         args: &args,
         messages: Vec::new(),
@@ -50,7 +52,11 @@ pub(crate) fn run(args: ChatArgs) -> anyhow::Result<ExitCode> {
                         // What cannot be remembered in the history can still be answered.
                         let _ = editor.add_history_entry(&line);
                         if let Err(error) = session.answer(text) {
-                            eprintln!("error: {error:#}");
+                            // Nobody is there to try again.
+                            if !std::io::stdin().is_terminal() {
+                                return Err(error);
+                            }
+                            eprintln!("error: {}", output::describe(&error));
                             session.reset();
                             eprintln!("{}", output::muted("The conversation starts anew."));
                         }
@@ -102,7 +108,9 @@ impl Session<'_> {
             chat.variables = self.variables.clone();
             self.checkpoint.text.encode_chat(&chat)?
         } else {
-            let new = self.checkpoint.text.tokenizer().encode(text, self.seen.is_empty())?;
+            let first = self.seen.is_empty();
+            let text = if first { text.to_string() } else { format!("\n{text}") };
+            let new = self.checkpoint.text.tokenizer().encode(&text, first)?;
             self.seen.iter().copied().chain(new).collect()
         };
         // Templates may rewrite earlier turns: only what is the same is kept, and at least one token
@@ -117,8 +125,20 @@ impl Session<'_> {
         let options = self.args.sampling.options(256, spared(self.checkpoint));
         let rules = self.checkpoint.text.stop_rules([])?;
         let bar = output::prompt_bar(false);
-        let mut stream =
-            self.checkpoint.stream(&ids[same..], &mut self.cache, &options, &rules, bar)?;
+        open::warn_of_length(self.checkpoint, ids.len(), "the conversation has");
+        let stream = self.checkpoint.stream(&ids[same..], &mut self.cache, &options, &rules, bar);
+        let mut stream = match stream {
+            Err(lazul_lm::Error::Cancelled) => {
+                eprintln!("{}", output::muted("Interrupted; the message is forgotten."));
+                self.cache.iter_mut().for_each(|c| c.truncate(same));
+                if with_template {
+                    self.messages.pop();
+                }
+                interrupt::clear();
+                return Ok(());
+            }
+            stream => stream?,
+        };
         let mut out = std::io::stdout().lock();
         let mut answer = String::new();
         let mut tokens = Vec::new();

@@ -25,8 +25,14 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<ExitCode> {
     let options = args.sampling.options(100, spared(&checkpoint));
     let rules = checkpoint.text.stop_rules(args.stop.iter().cloned())?;
     let mut cache = checkpoint.model.new_cache();
-    let mut stream =
-        checkpoint.stream(&ids, &mut cache, &options, &rules, output::prompt_bar(quiet))?;
+    let bar = output::prompt_bar(quiet);
+    let mut stream = match checkpoint.stream(&ids, &mut cache, &options, &rules, bar) {
+        Err(lazul_lm::Error::Cancelled) => {
+            eprintln!("interrupted before the first token");
+            return Ok(ExitCode::from(interrupt::CODE));
+        }
+        stream => stream?,
+    };
     let mut out = std::io::stdout().lock();
     let mut text = String::new();
     let mut tokens = Vec::new();
@@ -67,6 +73,8 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<ExitCode> {
         writeln!(out)?;
         if !quiet {
             output::footer(&stats);
+            let all = ids.len() + stats.generated_tokens;
+            open::warn_of_length(&checkpoint, all, "prompt and answer have");
         }
     }
     Ok(if interrupted { ExitCode::from(interrupt::CODE) } else { ExitCode::SUCCESS })
@@ -90,10 +98,14 @@ pub(crate) fn variables(args: &TemplateArgs) -> anyhow::Result<Map<String, Value
 
 /// The prompt's tokens: through the chat template where the model has one.
 fn encode(checkpoint: &Checkpoint, prompt: &str, args: &GenerateArgs) -> anyhow::Result<Vec<u32>> {
+    let variables = variables(&args.template)?;
     let plain = args.ignore_chat_template || checkpoint.text.template().is_none();
     if plain {
         if args.template.system_prompt.is_some() || args.prefill_response.is_some() {
             bail!("--system-prompt and --prefill-response need a model with a chat template");
+        }
+        if args.template.chat_template_config.is_some() {
+            bail!("--chat-template-config needs a model with a chat template");
         }
         return Ok(checkpoint.text.tokenizer().encode(prompt, true)?);
     }
@@ -107,6 +119,6 @@ fn encode(checkpoint: &Checkpoint, prompt: &str, args: &GenerateArgs) -> anyhow:
         }
         None => Chat::new(messages),
     };
-    chat.variables = variables(&args.template)?;
+    chat.variables = variables;
     Ok(checkpoint.text.encode_chat(&chat)?)
 }

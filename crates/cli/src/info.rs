@@ -13,7 +13,11 @@ use std::process::ExitCode;
 pub(crate) fn run(args: InfoArgs) -> anyhow::Result<ExitCode> {
     let name = args.model.or(args.model_flag);
     let checkpoint = open::by_name(name.as_deref())?;
-    let facts = Facts::of(&checkpoint, args.context)?;
+    let context = args.context.unwrap_or_else(|| {
+        let made_for = checkpoint.config.get("max_position_embeddings").and_then(Value::as_u64);
+        made_for.map_or(4096, |n| n.min(4096) as usize)
+    });
+    let facts = Facts::of(&checkpoint, context)?;
     let text = if args.json {
         format!("{}\n", facts.to_json(&checkpoint))
     } else {
@@ -58,6 +62,10 @@ impl Facts {
             }
         }
         let config = &checkpoint.config;
+        // A GGUF file says it itself: its blocks are bytes here.
+        if let Some(known) = config.get("num_parameters").and_then(Value::as_u64) {
+            count = known as usize;
+        }
         let number = |key: &str| config.get(key).and_then(Value::as_u64).unwrap_or(0) as usize;
         let heads = number("num_attention_heads").max(1);
         let kv_heads =
@@ -104,9 +112,14 @@ impl Facts {
         line(
             "quantization",
             match quantization(config) {
+                Some(q) if q.get("format").and_then(Value::as_str) == Some("gguf") => {
+                    let mode = q.get("mode").and_then(Value::as_str).unwrap_or("-");
+                    format!("{mode}, blocks of GGUF")
+                }
                 Some(q) => {
                     let field = |key: &str| q.get(key).map_or("-".to_string(), Value::to_string);
-                    format!("affine, {} bits in groups of {}", field("bits"), field("group_size"))
+                    let mode = q.get("mode").and_then(Value::as_str).unwrap_or("affine");
+                    format!("{mode}, {} bits in groups of {}", field("bits"), field("group_size"))
                 }
                 None => "none".to_string(),
             },

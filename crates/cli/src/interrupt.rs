@@ -1,9 +1,9 @@
 //! Ctrl-C: once ends the generation, twice ends the program.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock, Once};
 
-static COUNT: AtomicUsize = AtomicUsize::new(0);
+static PRESSED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Exit code of a program that was interrupted.
 pub(crate) const CODE: u8 = 130;
@@ -13,7 +13,7 @@ pub(crate) fn listen() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let handled = ctrlc::set_handler(|| {
-            if COUNT.fetch_add(1, SeqCst) >= 1 {
+            if PRESSED.swap(true, SeqCst) {
                 std::process::exit(CODE.into());
             }
         });
@@ -23,12 +23,17 @@ pub(crate) fn listen() {
     });
 }
 
+/// What becomes true when Ctrl-C is pressed.
+pub(crate) fn flag() -> Arc<AtomicBool> {
+    PRESSED.clone()
+}
+
 /// Whether Ctrl-C was pressed since the last [`clear`].
 pub(crate) fn pressed() -> bool {
-    COUNT.load(SeqCst) > 0
+    PRESSED.load(SeqCst)
 }
 
 /// Forgets that it was pressed.
 pub(crate) fn clear() {
-    COUNT.store(0, SeqCst);
+    PRESSED.store(false, SeqCst);
 }

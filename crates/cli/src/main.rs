@@ -12,6 +12,7 @@ mod interrupt;
 mod open;
 mod output;
 
+use anyhow::Context;
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
 use std::io::Write;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", output::describe(&error));
             ExitCode::FAILURE
         }
     }
@@ -53,8 +54,9 @@ fn main() -> ExitCode {
 fn man(dir: Option<std::path::PathBuf>) -> anyhow::Result<ExitCode> {
     match dir {
         Some(dir) => {
-            std::fs::create_dir_all(&dir)?;
-            clap_mangen::generate_to(Cli::command(), &dir)?;
+            let at = || dir.display().to_string();
+            std::fs::create_dir_all(&dir).with_context(at)?;
+            clap_mangen::generate_to(Cli::command(), &dir).with_context(at)?;
             eprintln!("wrote manual pages to {}", dir.display());
         }
         None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,

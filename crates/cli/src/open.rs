@@ -2,7 +2,7 @@
 
 use crate::args::ModelArgs;
 use crate::{embedded, output};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use lazul_io::hub::{Hub, Progress, RepoId};
 use lazul_lm::Checkpoint;
@@ -20,12 +20,17 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// A model by folder or hub id, or the built-in one.
+/// A model by folder, GGUF file or hub id, or the built-in one.
 pub(crate) fn by_name(name: Option<&str>) -> anyhow::Result<Checkpoint> {
     let Some(name) = name else {
         return Ok(Checkpoint::embedded(embedded::NAME, embedded::FILES)?);
     };
-    let is_path = name.starts_with(['/', '.', '~']) || Path::new(name).exists();
+    let is_path = name.starts_with(['/', '.', '~'])
+        || name.to_ascii_lowercase().ends_with(".gguf")
+        || Path::new(name).exists();
+    if Path::new(name).is_file() && !name.to_ascii_lowercase().ends_with(".gguf") {
+        bail!("{name} is a file: a model is the folder that holds it, or a .gguf file");
+    }
     let repo = if is_path { None } else { name.parse::<RepoId>().ok() };
     let opened = match repo {
         None => Checkpoint::open(name),
@@ -34,11 +39,25 @@ pub(crate) fn by_name(name: Option<&str>) -> anyhow::Result<Checkpoint> {
             if hub.wants_progress_bars() && std::io::stderr().is_terminal() {
                 hub = hub.with_progress(Arc::new(Bars::default()));
             }
-            let folder = hub.model(&repo, "main").with_context(|| format!("model {name}"))?;
+            let folder = hub.model(&repo, "main").with_context(|| {
+                format!("there is no folder {name}, and the hub gives no such model")
+            })?;
             Checkpoint::from_folder(name, &folder)
         }
     };
-    opened.with_context(|| format!("model {name}"))
+    opened.map_err(|error| {
+        let named = error.to_string().starts_with(name);
+        let error = anyhow::Error::from(error);
+        if named { error } else { error.context(format!("model {name}")) }
+    })
+}
+
+/// Says so if a text of `tokens` is longer than those that the model was trained on.
+pub(crate) fn warn_of_length(checkpoint: &Checkpoint, tokens: usize, what: &str) {
+    let made_for = checkpoint.config.get("max_position_embeddings").and_then(|n| n.as_u64());
+    if let Some(n) = made_for.filter(|&n| tokens as u64 > n) {
+        eprintln!("warning: {what} {tokens} tokens, more than the {n} that the model was made for");
+    }
 }
 
 /// Download bars, one a file.

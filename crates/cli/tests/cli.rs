@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 fn lazul(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lazul"));
-    command.args(args).env_remove("LAZUL_LOG").stdin(Stdio::null());
+    command.args(args).env_remove("LAZUL_LOG").env("HF_HUB_OFFLINE", "1").stdin(Stdio::null());
     command
 }
 
@@ -91,11 +91,16 @@ fn stop_strings_end_the_text() {
 
 #[test]
 fn wrong_arguments_are_explained() {
-    let cases: [(&[&str], i32, &str); 7] = [
+    let cases: [(&[&str], i32, &str); 12] = [
         (&["generate", "--model", "/nowhere/at/all"], 1, "/nowhere/at/all"),
-        (&["generate", "--temp=-1"], 1, "temp must be"),
-        (&["generate", "--temp=nan"], 1, "temp"),
-        (&["generate", "--top-p", "7"], 1, "top_p"),
+        (&["generate", "--temp=-1"], 2, "--temp"),
+        (&["generate", "--temp=nan"], 2, "--temp"),
+        (&["generate", "--top-p", "7"], 2, "--top-p"),
+        (&["generate", "--temp", "-1"], 2, "--temp"),
+        (&["generate", "--prefill-step-size", "0"], 2, "--prefill-step-size"),
+        (&["generate", "--model", "models/missing"], 1, "no folder models/missing"),
+        (&["generate", "--chat-template-config", "{"], 1, "--chat-template-config"),
+        (&["generate", "--model", "Cargo.toml"], 1, "is a file"),
         (&["generate", "--prompt", ""], 1, "no tokens"),
         (&["generate", "--system-prompt", "x"], 1, "chat template"),
         (&["frobnicate"], 2, "frobnicate"),
@@ -126,4 +131,77 @@ fn completions_and_manual_are_printed() {
     for command in ["generate", "chat", "info"] {
         assert!(run(&[command, "--help"]).status.success());
     }
+}
+
+/// A small model of the Llama family as a GGUF file, whose weights are blocks of Q8_0.
+fn gguf(path: &std::path::Path, architecture: &str) {
+    use lazul_core::{Array, BlockFormat, Quantization, Quantized};
+    use lazul_io::gguf::{GgufArray, GgufList, GgufValue, save_gguf_with};
+    let (d, words) = (32, ["<unk>", "<s>", "</s>", "▁", "a", "b", "ab", "▁ab"]);
+    let norm = Array::from_slice(&vec![1f32; d], [d]);
+    let matrix = |rows: usize| {
+        let mut bytes: Vec<u8> = (0..rows * 34).map(|i| (i * 7 % 64) as u8).collect();
+        bytes.chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&[0, 0x1c]));
+        let form = Quantization::Blocks(BlockFormat::Q8_0);
+        let codes = Array::from_slice(&bytes, [rows, 34]);
+        Quantized { codes, scales: None, biases: None, global_scale: None, form }
+    };
+    let (square, table) = (matrix(d), matrix(words.len()));
+    let mut arrays = vec![
+        ("token_embd.weight".to_owned(), GgufArray::Blocks(&table)),
+        ("output_norm.weight".to_owned(), GgufArray::Dense(&norm)),
+    ];
+    for name in ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"] {
+        arrays.push((format!("blk.0.{name}.weight"), GgufArray::Blocks(&square)));
+    }
+    for name in ["attn_norm", "ffn_norm"] {
+        arrays.push((format!("blk.0.{name}.weight"), GgufArray::Dense(&norm)));
+    }
+    let n = GgufValue::U32;
+    let types = GgufList::I32(vec![2, 3, 3, 1, 1, 1, 1, 1]);
+    let metadata = [
+        ("general.architecture", GgufValue::Text(architecture.into())),
+        ("llama.context_length", n(64)),
+        ("llama.embedding_length", n(d as u32)),
+        ("llama.block_count", n(1)),
+        ("llama.feed_forward_length", n(d as u32)),
+        ("llama.attention.head_count", n(4)),
+        ("llama.attention.layer_norm_rms_epsilon", GgufValue::F32(1e-5)),
+        ("tokenizer.ggml.model", GgufValue::Text("llama".into())),
+        ("tokenizer.ggml.tokens", GgufValue::List(GgufList::Text(words.iter().collect()))),
+        ("tokenizer.ggml.token_type", GgufValue::List(types)),
+        ("tokenizer.chat_template", GgufValue::Text("{{ messages[0].content }}".into())),
+    ];
+    save_gguf_with(path, arrays, &metadata).unwrap();
+}
+
+#[test]
+fn gguf_files_are_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("small.gguf");
+    let file = path.to_str().unwrap();
+    gguf(&path, "llama");
+    let args = ["generate", "--model", file, "-p", "ab ab", "-m", "5", "--temp", "0"];
+    let out = run(&args);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("Prompt: 2 tokens"), "{}", text(&out.stderr));
+    assert_eq!(text(&run(&args).stdout), text(&out.stdout));
+    let shown = text(&run(&["info", file]).stdout);
+    for fact in ["llama", "7520", "Q8_0, blocks of GGUF", "chat template   yes"] {
+        assert!(shown.contains(fact), "{shown}");
+    }
+    let says = |args: &[&str], what: &str| {
+        let out = run(args);
+        let said = text(&out.stderr);
+        assert!(out.status.code() == Some(1) && said.contains(what), "{said}");
+    };
+    says(&["info", "nowhere.gguf"], "nowhere.gguf");
+    gguf(&path, "mamba");
+    says(&["info", file], "the architecture \"mamba\" is not one of llama");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() - 64);
+    std::fs::write(&path, &bytes).unwrap();
+    says(&["info", file], "bytes of data");
+    std::fs::write(&path, b"not a model").unwrap();
+    says(&["info", file], "not a GGUF file");
 }

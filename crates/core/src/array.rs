@@ -20,19 +20,16 @@ pub(crate) fn checked_shape(op: &'static str, shape: impl IntoInts) -> Result<Sh
     Ok(dims)
 }
 
-/// The most elements that an array can have: their bytes can be counted in every dtype.
-const MOST_ELEMENTS: usize = isize::MAX as usize / 8;
-
 /// Checks that the result of operation `op` can have `shape`.
 pub(crate) fn check_shape(op: &'static str, shape: &Shape) -> Result<()> {
     if shape.len() > 32 {
         let message = format!("{} dimensions; 32 is the most", shape.len());
         return Err(Error::new(ErrorKind::Shape, op, message));
     }
-    match shape.checked_size() {
-        Some(size) if size <= MOST_ELEMENTS => Ok(()),
-        _ => Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements"))),
+    if shape.is_countable() {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::Shape, op, format!("shape {shape} has too many elements")))
 }
 
 /// The bytes of a slice of elements.
@@ -56,8 +53,26 @@ impl Array {
         from_raw("array", bytes_of(data), data.len(), shape, T::DTYPE, call_site())
     }
 
+    /// Whether this is the same array as `other`, not one that is equal to it.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = ones([2], DType::F32);
+    /// assert!(x.ptr_eq(&x.clone()) && !x.ptr_eq(&ones([2], DType::F32)));
+    /// ```
+    pub fn ptr_eq(&self, other: &Array) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// An array of `shape` from little-endian bytes in row-major order, of any alignment, copied.
     /// Bytes of bool elements are true if not zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_bytes(&[1, 0, 2, 0], [2], DType::U16);
+    /// assert_eq!(x.to_vec::<u16>()?, [1, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn from_bytes(bytes: &[u8], shape: impl IntoInts, dtype: DType) -> Array {
         let n = bytes.len() / dtype.size();
@@ -232,6 +247,12 @@ impl Array {
 
     /// Computes the array and gives its elements' little-endian bytes in row-major order.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(258u16).to_bytes()?, [2, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`crate::eval()`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
@@ -365,5 +386,22 @@ impl Storage {
     /// Whether nobody else shares the memory.
     pub(crate) fn is_unique_buffer(&self) -> bool {
         matches!(self, Storage::Buffer(b) if b.is_unique())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    #[test]
+    fn sizes() {
+        let x = zeros([2, 3, 4], DType::F16);
+        assert_eq!((x.ndim().unwrap(), x.size().unwrap(), x.nbytes().unwrap()), (3, 24, 48));
+        assert_eq!((x.shape().unwrap(), x.dims().unwrap()), (&[2, 3, 4][..], [2, 3, 4]));
+        assert_eq!((x.dim(0).unwrap(), x.dim(-1).unwrap()), (2, 4));
+        assert!(x.dim(3).is_err() && x.dim(-4).is_err() && x.dims::<2>().is_err());
+        let failed = x.reshape(7);
+        assert!(failed.size().is_err() && failed.ndim().is_err() && failed.nbytes().is_err());
+        assert_eq!(zeros((), DType::C64).nbytes().unwrap(), 8);
     }
 }

@@ -15,7 +15,11 @@
 //! vocabulary of `lazul-ir`.
 
 pub mod array;
+pub mod constants;
 pub mod control;
+pub mod device;
+mod dot;
+pub mod dtypes;
 pub mod error;
 pub mod eval;
 pub mod ints;
@@ -24,7 +28,8 @@ mod node;
 pub mod operand;
 mod operators;
 pub mod ops;
-mod print;
+pub mod print;
+pub mod program;
 pub mod random;
 mod rules;
 mod scope;
@@ -34,24 +39,42 @@ pub mod transforms;
 mod tree;
 
 pub use control::{
-    CustomFunction, Loop, checkpoint, compile, compile_with_state, cond, custom_function, scan,
-    scan_with, while_loop,
+    CustomFunction, Loop, checkpoint, compile, compile_with_state, compiling, cond,
+    custom_function, depends, scan, scan_with, set_compiling, while_loop,
 };
+pub use dot::export_to_dot;
 pub use error::{Error, ErrorKind, Result};
-pub use eval::{async_eval, eval, fusion, set_fusion};
+pub use eval::{async_eval, eval, explain, fusion, set_fusion};
 pub use ints::{IntoAxes, IntoInts};
-pub use lazul_ir::{Complex32, DType, Element, Quantization, Shape, bf16, f16};
+pub use lazul_ir::{BlockFormat, Complex32, DType, Element, Quantization, Shape, bf16, f16};
+pub use lazul_macros::Tree;
 pub use node::Array;
 pub use operand::IntoOperand;
-pub use ops::creation::{
-    arange, arange_step, eye, full, identity, linspace, meshgrid, ones, tri, zeros,
+pub use ops::attempt;
+pub use ops::conv::{
+    Conv, ConvGeneral, ConvTranspose, ConvolveMode, PerAxis, conv_general, conv_transpose1d,
+    conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,
 };
+pub use ops::creation::{
+    arange, arange_step, eye, full, identity, linspace, linspace_open, meshgrid, meshgrid_sparse,
+    ones, tri, zeros,
+};
+pub use ops::einsum::{EinsumPath, einsum, einsum_path};
 pub use ops::elementwise::{Tolerance, where_};
 pub use ops::fast;
-pub use ops::index::At;
+pub use ops::fft;
+pub use ops::grouped::BlockMasks;
+pub use ops::index::{At, Ellipsis, Index, IntoIndex, IntoIndices, NewAxis, Slice, Step};
+pub use ops::join::{Pad, concatenate, stack};
+#[cfg(feature = "linalg")]
+pub use ops::linalg;
 pub use ops::quantized::{Quantized, quantization};
 pub use ops::scan::Scan;
-pub use ops::shape::{Pad, broadcast_arrays, concatenate, stack};
+pub use ops::search::Side;
+pub use ops::set::Unique;
+pub use ops::shape::{broadcast_arrays, broadcast_shapes};
+pub use ops::statistics::Interpolation;
+pub use ops::window::{bartlett, blackman, hamming, hanning};
 pub use scope::scope;
 pub use source::ByteSource;
 pub use transforms::{
@@ -66,11 +89,17 @@ pub fn threads() -> usize {
 
 /// What a program that uses arrays needs.
 pub mod prelude {
+    #[cfg(feature = "linalg")]
+    pub use crate::linalg;
     pub use crate::{
-        Array, Complex32, DType, Fixed, Loop, Pad, Quantized, Scan, Tolerance, Tree, arange,
-        arange_step, async_eval, bf16, checkpoint, compile, compile_with_state, concatenate, cond,
-        custom_function, eval, eye, f16, fast, full, grad, hessian, identity, jacobian, jvp,
-        linspace, ones, quantization, random, scan, scan_with, scope, stack, tri, value_and_grad,
-        vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        Array, BlockMasks, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType,
+        Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad, Quantization, Quantized, Scan,
+        Side, Slice, Step, Tolerance, Tree, arange, arange_step, async_eval, bf16,
+        broadcast_arrays, checkpoint, compile, compile_with_state, concatenate, cond, conv_general,
+        conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,
+        custom_function, depends, einsum, einsum_path, eval, explain, export_to_dot, eye, f16,
+        fast, fft, full, grad, hessian, identity, jacobian, jvp, linspace, linspace_open, meshgrid,
+        meshgrid_sparse, ones, quantization, random, scan, scan_with, scope, stack, tri,
+        value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
     };
 }

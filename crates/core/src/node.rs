@@ -91,7 +91,6 @@ pub(crate) struct Load {
 }
 
 /// Where an evaluated array's elements are.
-#[derive(Clone)]
 pub(crate) struct Data {
     pub(crate) storage: Storage,
     pub(crate) strides: Strides,
@@ -105,6 +104,13 @@ pub(crate) enum Storage {
     Buffer(Buffer),
     /// One element, kept here: constants never allocate.
     Inline(Scalar),
+}
+
+impl Clone for Data {
+    fn clone(&self) -> Data {
+        let strides = Strides::from_slice(&self.strides);
+        Data { storage: self.storage.clone(), strides, offset: self.offset }
+    }
 }
 
 impl Data {
@@ -166,6 +172,17 @@ impl Node {
     }
 }
 
+/// That a primitive may rely on what it is given: see [`lazul_ir::check()`].
+#[cfg(debug_assertions)]
+fn assert_fits(op: &Op, inputs: &[Array], outputs: &[(Shape, DType)]) {
+    if let Op::Prim(prim) = op {
+        let inputs: Vec<_> = inputs.iter().map(|a| (a.0.shape.clone(), a.0.dtype)).collect();
+        if let Err(error) = lazul_ir::check(prim, &inputs, outputs) {
+            panic!("a node that does not fit: {error}; {prim:?} gives {outputs:?}");
+        }
+    }
+}
+
 impl Array {
     pub(crate) fn from_state(
         shape: Shape,
@@ -195,17 +212,26 @@ impl Array {
         dtype: DType,
         site: &'static Location<'static>,
     ) -> Array {
+        #[cfg(debug_assertions)]
+        assert_fits(&op, &inputs, &[(shape.clone(), dtype)]);
         let trace = inherited(&inputs);
         Array::from_state(shape, dtype, State::Lazy { op, inputs }, site, trace)
     }
 
     /// The array itself as a new node that carries `trace`: an argument handed to a function.
     pub(crate) fn marked(&self, trace: &Arc<Trace>) -> Array {
+        if self.0.failed {
+            return self.clone();
+        }
         let (inputs, op) = (Inputs::from_iter([self.clone()]), Op::Identity { stop: false });
         let state = State::Lazy { op, inputs };
         let node = &self.0;
-        let trace = Some(trace.clone());
-        Array::from_state(node.shape.clone(), node.dtype, state, node.site, trace)
+        // The mark of a transform on another thread stays.
+        let trace = match &node.trace {
+            Some(own) if own.is_live() => Trace::joined(trace, own),
+            _ => trace.clone(),
+        };
+        Array::from_state(node.shape.clone(), node.dtype, state, node.site, Some(trace))
     }
 
     /// An argument that has no value.
@@ -240,6 +266,8 @@ impl Array {
         outputs: &[(Shape, DType)],
         site: &'static Location<'static>,
     ) -> Array {
+        #[cfg(debug_assertions)]
+        assert_fits(&op, &inputs, outputs);
         let (first, rest) = (&outputs[0], &outputs[1..]);
         let trace = inherited(&inputs);
         Array(Arc::new(Node {

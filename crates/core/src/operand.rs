@@ -32,6 +32,17 @@ pub enum Weak {
     Complex(Complex32),
 }
 
+impl std::fmt::Display for Weak {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Weak::Bool(x) => write!(f, "{x}"),
+            Weak::Int(x) => write!(f, "{x}"),
+            Weak::Float(x) => write!(f, "{x}"),
+            Weak::Complex(x) => write!(f, "{x}"),
+        }
+    }
+}
+
 /// Types that can be an operation's argument.
 pub trait IntoOperand {
     /// The argument.
@@ -127,7 +138,7 @@ pub(crate) fn constant(value: Scalar, shape: Shape, site: &'static Location<'sta
 }
 
 fn too_big(op: &'static str, weak: Weak, dtype: DType) -> Error {
-    Error::new(ErrorKind::Value, op, format!("the scalar {weak:?} does not fit {dtype}"))
+    Error::new(ErrorKind::Value, op, format!("the scalar {weak} does not fit {dtype}"))
 }
 
 impl Operand {

@@ -70,6 +70,12 @@ assign! {
     SubAssign sub_assign Subtract;
     MulAssign mul_assign Multiply;
     DivAssign div_assign Divide;
+    RemAssign rem_assign Remainder;
+    BitAndAssign bitand_assign BitwiseAnd;
+    BitOrAssign bitor_assign BitwiseOr;
+    BitXorAssign bitxor_assign BitwiseXor;
+    ShlAssign shl_assign LeftShift;
+    ShrAssign shr_assign RightShift;
 }
 
 impl Neg for Array {
@@ -101,5 +107,53 @@ impl Not for &Array {
     #[track_caller]
     fn not(self) -> Array {
         self.bitwise_invert()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::prelude::*;
+
+    #[test]
+    fn operators_between_arrays_and_numbers() {
+        let x = Array::from_slice(&[7, -6], [2]);
+        let is = |y: Array, v: [i32; 2]| assert_eq!(y.to_vec::<i32>().unwrap(), v);
+        is(&x + &x, [14, -12]);
+        is(1 - &x, [-6, 7]);
+        is(&x * 2, [14, -12]);
+        is(20 % &x, [6, -4]);
+        is(&x & 3, [3, 2]);
+        is(&x | 8, [15, -6]);
+        is(1 ^ &x, [6, -5]);
+        is(&x << 1, [14, -12]);
+        is(&x >> 1, [3, -3]);
+        is(-&x, [-7, 6]);
+        is(!&x, [-8, 5]);
+        assert_eq!((&x / 2).to_vec::<f32>().unwrap(), [3.5, -3.0]);
+    }
+
+    #[test]
+    fn operators_that_assign() {
+        let x = Array::from_slice(&[7, -6], [2]);
+        macro_rules! after {
+            ($op:tt, $v:expr) => {{
+                let mut y = x.clone();
+                y $op $v;
+                y
+            }};
+        }
+        let is = |y: Array, v: [i32; 2]| assert_eq!(y.to_vec::<i32>().unwrap(), v);
+        is(after!(+=, 1), [8, -5]);
+        is(after!(-=, &x), [0, 0]);
+        is(after!(*=, 3), [21, -18]);
+        is(after!(%=, 4), [3, 2]);
+        is(after!(&=, 3), [3, 2]);
+        is(after!(|=, 8), [15, -6]);
+        is(after!(^=, 1), [6, -5]);
+        is(after!(<<=, 1), [14, -12]);
+        is(after!(>>=, 1), [3, -3]);
+        assert_eq!(after!(/=, 2).to_vec::<f32>().unwrap(), [3.5, -3.0]);
+        // Other holders keep the old value.
+        is(x, [7, -6]);
     }
 }

@@ -1,10 +1,74 @@
 //! Printing arrays the way MLX does: `array([1, 2, 3], dtype=float32)`.
 //!
-//! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`.
+//! Floats have six significant digits, or as many decimals as the format asks for: `{x:.3}`. What holds
+//! where it does not ask is set by [`set_printoptions`] for the process, and by [`printoptions`] for a
+//! function on this thread.
 
 use crate::node::Array;
+use crate::ops::join::concatenate;
 use lazul_ir::{DType, Element, bf16, f16};
+use std::cell::Cell;
 use std::fmt::{Debug, Display, Formatter, Result, Write};
+use std::sync::Mutex;
+
+/// How arrays are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrintOptions {
+    /// Decimals of floats; six significant digits for `None`.
+    pub precision: Option<usize>,
+}
+
+static OPTIONS: Mutex<PrintOptions> = Mutex::new(PrintOptions { precision: None });
+
+thread_local! {
+    static SCOPED: Cell<Option<PrintOptions>> = const { Cell::new(None) };
+}
+
+/// Sets how arrays are printed, for the whole process.
+///
+/// ```standalone_crate
+/// use lazul_core::print::{PrintOptions, get_printoptions, set_printoptions};
+/// use lazul_core::Array;
+/// set_printoptions(PrintOptions { precision: Some(1) });
+/// assert_eq!(Array::scalar(2.25f32).to_string(), "array(2.2, dtype=float32)");
+/// assert_eq!(get_printoptions().precision, Some(1));
+/// set_printoptions(PrintOptions::default());
+/// ```
+pub fn set_printoptions(options: PrintOptions) {
+    *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()) = options;
+}
+
+/// How arrays are printed now, on this thread.
+///
+/// ```
+/// use lazul_core::print::{PrintOptions, get_printoptions, printoptions};
+/// let options = PrintOptions { precision: Some(3) };
+/// assert_eq!(printoptions(options, get_printoptions), options);
+/// ```
+pub fn get_printoptions() -> PrintOptions {
+    SCOPED.get().unwrap_or_else(|| *OPTIONS.lock().unwrap_or_else(|e| e.into_inner()))
+}
+
+/// Runs `f`, in which arrays are printed as `options` say; other threads are not concerned.
+///
+/// ```
+/// use lazul_core::Array;
+/// use lazul_core::print::{PrintOptions, printoptions};
+/// let x = Array::scalar(1.0f32 / 3.0);
+/// let short = printoptions(PrintOptions { precision: Some(2) }, || x.to_string());
+/// assert_eq!(short, "array(0.33, dtype=float32)");
+/// assert_eq!(x.to_string(), "array(0.333333, dtype=float32)");
+/// ```
+pub fn printoptions<R>(options: PrintOptions, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<PrintOptions>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SCOPED.set(self.0);
+        }
+    }
+    let _restore = Restore(SCOPED.replace(Some(options)));
+    f()
+}
 
 /// Axes longer than twice this show this many entries at each end.
 const EDGE: usize = 3;
@@ -15,7 +79,7 @@ impl Display for Array {
         if let Err(e) = self.eval() {
             return write!(f, "array(<{e}>)");
         }
-        let decimals = f.precision();
+        let decimals = f.precision().or(get_printoptions().precision);
         let float = |v: f64| match decimals {
             Some(n) if v.is_finite() => format!("{v:.n$}"),
             _ => general(v),
@@ -84,18 +148,26 @@ fn general(v: f64) -> String {
 
 impl Array {
     fn show<T: Element>(&self, f: &mut Formatter<'_>, text: impl Fn(T) -> String) -> Result {
-        let Ok(values) = self.to_vec::<T>() else {
+        // Only what is shown is read: an array may be larger than the memory that is left.
+        let mut shown = self.clone();
+        for (axis, &n) in self.0.shape.iter().enumerate() {
+            if n > 2 * EDGE {
+                let (axis, n, edge) = (axis as i64, n as i64, EDGE as i64);
+                let ends = [shown.slice_axis(axis, 0, edge), shown.slice_axis(axis, n - edge, n)];
+                shown = concatenate(&ends, axis);
+            }
+        }
+        let Ok(values) = shown.to_vec::<T>() else {
             return f.write_str("array(<unreadable>)");
         };
         f.write_str("array(")?;
-        let shape = &self.0.shape[..];
         let mut out = String::new();
-        level(&mut out, shape, &values, "array(".len(), &text)?;
+        level(&mut out, &self.0.shape, &values, "array(".len(), &text)?;
         f.write_str(&out)
     }
 }
 
-/// Writes one level of brackets; `values` are the elements below it.
+/// Writes one level of brackets; `values` are the elements below it that are shown.
 fn level<T: Element>(
     out: &mut String,
     shape: &[usize],
@@ -108,25 +180,22 @@ fn level<T: Element>(
         return Ok(());
     };
     out.push('[');
-    let step = inner.iter().product::<usize>();
+    let step = inner.iter().map(|&n| n.min(2 * EDGE)).product::<usize>();
     let separator = if inner.is_empty() {
         ", ".to_string()
     } else {
         format!(",\n{:width$}", "", width = indent + 1)
     };
     let abbreviated = n > 2 * EDGE;
-    let mut i = 0;
-    while i < n {
+    for i in 0..n.min(2 * EDGE) {
         if i > 0 {
             out.push_str(&separator);
         }
         if abbreviated && i == EDGE {
             out.push_str("...");
-            i = n - EDGE;
-            continue;
+            out.push_str(&separator);
         }
         level(out, inner, &values[i * step..(i + 1) * step], indent + 1, text)?;
-        i += 1;
     }
     out.write_char(']')
 }

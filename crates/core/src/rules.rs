@@ -9,7 +9,8 @@
 use crate::error::Result;
 use crate::node::Array;
 use crate::ops::{
-    elementwise, fast, index, matmul, prim as node, quantized, reduce, scan, shape, sort,
+    conv, elementwise, fast, fft, grouped, index, linalg, matmul, prim as node, quantized, reduce,
+    scan, search, shape, sort,
 };
 use crate::transforms::batch::with_batch;
 use lazul_ir::{Axes, DType, Prim, Shape};
@@ -84,12 +85,16 @@ pub(crate) fn vjp(
     cotangents: &[Option<Array>],
     wanted: &[bool],
 ) -> Result<Slots> {
-    let first = cotangents.first().and_then(Option::as_ref);
-    // Quantizing is the only primitive with several outputs, and it has no gradient.
-    let Some(c) = first else { return Ok(none(call.inputs.len())) };
+    if cotangents.iter().all(Option::is_none) {
+        return Ok(none(call.inputs.len()));
+    }
+    // Of primitives with one output; others look at all cotangents.
+    let c = &or_zeros(&cotangents[0], &call.outputs[0]);
     Ok(match prim {
-        Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
+        Prim::Arange { .. } | Prim::RandomBits => none(call.inputs.len()),
         Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
+        // Places do not change as values do.
+        Prim::SearchSorted { .. } => none(2),
         Prim::Unary(op) => elementwise::rules::unary_vjp(*op, call, c),
         Prim::Binary(op) => elementwise::rules::binary_vjp(*op, call, c, wanted),
         Prim::Select => elementwise::rules::select_vjp(call, c, wanted),
@@ -106,6 +111,7 @@ pub(crate) fn vjp(
         )?,
         Prim::Sort { axis } => sort::rules::vjp(*axis, call, c),
         Prim::Matmul => matmul::rules::vjp(call, c, wanted),
+        Prim::Conv(op) => conv::rules::vjp(op, call, c, wanted)?,
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }
@@ -114,7 +120,10 @@ pub(crate) fn vjp(
         | Prim::DynamicSlice { .. }
         | Prim::DynamicSliceUpdate { .. } => index::rules::vjp(prim, call, c, wanted)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_vjp(*axis, call, c),
+        Prim::Fft { kind, axis, scale } => fft::rules::vjp(*kind, *axis, *scale, call, c),
+        Prim::Linalg(op) => linalg::rules::vjp(*op, call, cotangents, wanted)?,
         Prim::Quantized(op) => quantized::rules::vjp(op, call, cotangents, wanted)?,
+        Prim::Grouped(op) => grouped::rules::vjp(*op, call, c, wanted)?,
         Prim::Fast(op) => fast::rules::vjp(op, call, c, wanted)?,
     })
 }
@@ -122,8 +131,8 @@ pub(crate) fn vjp(
 /// Tangents of a primitive's outputs from those of its inputs.
 pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> Result<Slots> {
     Ok(match prim {
-        Prim::Fill(_) | Prim::Arange { .. } | Prim::RandomBits => none(1),
-        Prim::ArgReduce { .. } | Prim::ArgSort { .. } => none(1),
+        Prim::Arange { .. } | Prim::RandomBits => none(1),
+        Prim::ArgReduce { .. } | Prim::ArgSort { .. } | Prim::SearchSorted { .. } => none(1),
         Prim::Unary(op) => elementwise::rules::unary_jvp(*op, call, tangents),
         Prim::Binary(op) => elementwise::rules::binary_jvp(*op, call, tangents),
         Prim::Select => elementwise::rules::select_jvp(call, tangents),
@@ -137,6 +146,7 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         }
         Prim::Sort { axis } => sort::rules::jvp(*axis, call, tangents),
         Prim::Matmul => matmul::rules::jvp(call, tangents),
+        Prim::Conv(op) => conv::rules::jvp(op, call, tangents)?,
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }
@@ -145,7 +155,10 @@ pub(crate) fn jvp(prim: &Prim, call: &Call<'_>, tangents: &[Option<Array>]) -> R
         | Prim::DynamicSlice { .. }
         | Prim::DynamicSliceUpdate { .. } => index::rules::jvp(prim, call, tangents)?,
         Prim::Concatenate { axis } => shape::rules::concatenate_jvp(*axis, call, tangents),
+        Prim::Fft { kind, axis, scale } => fft::rules::jvp(*kind, *axis, *scale, call, tangents),
+        Prim::Linalg(op) => linalg::rules::jvp(*op, call, tangents)?,
         Prim::Quantized(op) => quantized::rules::jvp(op, call, tangents)?,
+        Prim::Grouped(op) => grouped::rules::jvp(*op, call, tangents),
         Prim::Fast(op) => fast::rules::jvp(op, call, tangents)?,
     })
 }
@@ -162,13 +175,14 @@ pub(crate) fn vmap(
     let all = || all_batched(inputs, batched, size);
     Ok(match prim {
         // No operand, so never over a batch.
-        Prim::Fill(_) | Prim::Arange { .. } => Outputs::new(),
+        Prim::Arange { .. } => Outputs::new(),
         Prim::Unary(_)
         | Prim::Binary(_)
         | Prim::Select
         | Prim::Cast
         | Prim::Copy
         | Prim::Matmul => again(prim.clone(), all(), size, &outputs[0]),
+        Prim::Conv(op) => conv::rules::vmap(op, inputs, batched, size, &outputs[0])?,
         Prim::View(view) => shape::rules::vmap(view, &inputs[0], size, &outputs[0]),
         Prim::Reduce { op, axes } => {
             again(Prim::Reduce { op: *op, axes: shifted(axes) }, all(), size, &outputs[0])
@@ -182,6 +196,9 @@ pub(crate) fn vmap(
         }
         Prim::Sort { axis } => again(Prim::Sort { axis: axis + 1 }, all(), size, &outputs[0]),
         Prim::ArgSort { axis } => again(Prim::ArgSort { axis: axis + 1 }, all(), size, &outputs[0]),
+        Prim::SearchSorted { right } => {
+            search::rules::vmap(*right, inputs, batched, size, &outputs[0])
+        }
         Prim::Gather { .. }
         | Prim::GatherAxis { .. }
         | Prim::Scatter { .. }
@@ -194,9 +211,15 @@ pub(crate) fn vmap(
         Prim::Concatenate { axis } => {
             again(Prim::Concatenate { axis: axis + 1 }, all(), size, &outputs[0])
         }
+        Prim::Fft { kind, axis, scale } => {
+            let (kind, axis, scale) = (*kind, axis + 1, *scale);
+            again(Prim::Fft { kind, axis, scale }, all(), size, &outputs[0])
+        }
+        Prim::Linalg(op) => linalg::rules::vmap(*op, inputs, batched, size, outputs)?,
         // A batch of keys is what the primitive takes.
         Prim::RandomBits => again(Prim::RandomBits, all(), size, &outputs[0]),
         Prim::Quantized(op) => quantized::rules::vmap(op, inputs, batched, size, outputs)?,
+        Prim::Grouped(op) => grouped::rules::vmap(*op, inputs, batched, size, &outputs[0]),
         Prim::Fast(op) => fast::rules::vmap(op, inputs, batched, size, &outputs[0])?,
     })
 }

@@ -1,11 +1,12 @@
 //! Which nodes a running transform may still want to look at.
 //!
 //! A transform marks the arrays that it hands to a user's function, and whatever is built on a marked
-//! array inherits the mark: the innermost (highest) one of its inputs. A marked node keeps its
-//! operation and inputs when it is evaluated, so that the transform can walk over it afterwards. When
-//! the transform ends its mark is dead; new nodes then inherit the nearest enclosing transform that
-//! still runs, or none. Nothing here is a global switch: arrays of other threads, and arrays that do
-//! not depend on a transform's arguments, are not touched by it.
+//! array inherits the mark: the innermost (highest) one of its inputs, or one that stands for several
+//! where neither transform runs within the other. A marked node keeps its operation and inputs when it
+//! is evaluated, so that the transform can walk over it afterwards. When the transform ends its mark is
+//! dead; new nodes then inherit the nearest enclosing transform that still runs, or none. Nothing here is
+//! a global switch: arrays of other threads, and arrays that do not depend on a transform's arguments, are
+//! not touched by it.
 
 use crate::node::Array;
 use std::cell::RefCell;
@@ -18,7 +19,7 @@ pub(crate) struct Trace {
     /// is at least this one's.
     pub(crate) id: u64,
     parent: Option<Arc<Trace>>,
-    live: AtomicBool,
+    live: Arc<AtomicBool>,
 }
 
 thread_local! {
@@ -38,6 +39,48 @@ impl Trace {
         None
     }
 
+    /// Whether every run that `other` and those around it stand for is one of these too.
+    fn covers(&self, other: &Trace) -> bool {
+        let mut ours = Some(self);
+        let mut theirs = Some(other);
+        while let Some(t) = theirs {
+            while ours.is_some_and(|o| o.id > t.id) {
+                ours = ours.and_then(|o| o.parent.as_deref());
+            }
+            match ours {
+                Some(o) if std::ptr::eq(o, t) => return true,
+                Some(o) if o.id == t.id => theirs = t.parent.as_deref(),
+                _ if !t.live.load(Relaxed) => theirs = t.parent.as_deref(),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// A mark that stands for both. Runs on one thread are one around the other, and then it is the
+    /// inner one; a run on another thread knows nothing of those here.
+    pub(crate) fn joined(a: &Arc<Trace>, b: &Arc<Trace>) -> Arc<Trace> {
+        if a.covers(b) {
+            return a.clone();
+        }
+        if b.covers(a) {
+            return b.clone();
+        }
+        let mut all: Vec<&Trace> = Vec::new();
+        for first in [a, b] {
+            let mut next = Some(&**first);
+            while let Some(t) = next {
+                all.extend(Some(t).filter(|t| t.live.load(Relaxed)));
+                next = t.parent.as_deref();
+            }
+        }
+        all.sort_by_key(|t| t.id);
+        all.dedup_by_key(|t| t.id);
+        let around =
+            |parent, t: &&Trace| Some(Arc::new(Trace { id: t.id, parent, live: t.live.clone() }));
+        all.iter().fold(None, around).unwrap_or_else(|| a.clone())
+    }
+
     /// Whether this run, or one around it, has not ended.
     pub(crate) fn is_live(self: &Arc<Trace>) -> bool {
         self.live().is_some()
@@ -52,7 +95,7 @@ impl Running {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let parent = CURRENT.with_borrow(|c| c.last().cloned());
         let id = NEXT.fetch_add(1, Relaxed);
-        let trace = Arc::new(Trace { id, parent, live: AtomicBool::new(true) });
+        let trace = Arc::new(Trace { id, parent, live: Arc::new(AtomicBool::new(true)) });
         CURRENT.with_borrow_mut(|c| c.push(trace.clone()));
         Running(trace)
     }
@@ -69,15 +112,17 @@ impl Drop for Running {
 /// The mark of a node with these inputs.
 #[inline]
 pub(crate) fn inherited(inputs: &[Array]) -> Option<Arc<Trace>> {
-    let mut best: Option<&Arc<Trace>> = None;
+    let mut best: Option<Arc<Trace>> = None;
     for input in inputs {
         if let Some(trace) = &input.0.trace
-            && best.is_none_or(|b| b.id < trace.id)
             && let Some(live) = trace.live()
-            && best.is_none_or(|b| b.id < live.id)
         {
-            best = Some(live);
+            best = Some(match best {
+                Some(best) if Arc::ptr_eq(&best, live) => best,
+                Some(best) => Trace::joined(&best, live),
+                None => live.clone(),
+            });
         }
     }
-    best.cloned()
+    best
 }

@@ -14,8 +14,22 @@ use std::ops::{Deref, DerefMut};
 /// use lazul_core::prelude::*;
 /// use lazul_core::Tree;
 /// let x = Array::scalar(1.0f32);
-/// let tree = (x.clone(), vec![x.clone(), x]);
+/// let tree = (x.clone(), vec![x.clone(), x.clone()]);
 /// assert_eq!(tree.leaves().len(), 3);
+///
+/// #[derive(Clone, Tree)]
+/// struct Line {
+///     slope: Array,
+///     intercept: Option<Array>,
+///     name: String,
+/// }
+/// let line = Line { slope: x.clone(), intercept: Some(x), name: "first".into() };
+/// let loss = |l: &Line| match &l.intercept {
+///     Some(b) => (&l.slope * 2.0 + b).square().sum(..),
+///     None => l.slope.square().sum(..),
+/// };
+/// assert_eq!(grad(loss)(&line)?.slope.item::<f32>()?, 12.0);
+/// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub trait Tree: Clone {
     /// Shows every leaf to `f`, in order.
@@ -40,10 +54,13 @@ pub trait Tree: Clone {
         let mut tree = self.clone();
         let mut leaves = leaves.into_iter();
         tree.visit_mut(&mut |a| {
-            if let Some(leaf) = leaves.next() {
+            let leaf = leaves.next();
+            debug_assert!(leaf.is_some(), "fewer leaves than the tree has");
+            if let Some(leaf) = leaf {
                 *a = leaf;
             }
         });
+        debug_assert!(leaves.next().is_none(), "more leaves than the tree has");
         tree
     }
 
@@ -53,6 +70,13 @@ pub trait Tree: Clone {
         tree.visit_mut(&mut |a| *a = f(a));
         tree
     }
+}
+
+/// What tells a tree's structure from others of its type.
+pub(crate) fn structure_of<T: Tree>(tree: &T) -> Vec<u64> {
+    let mut words = Vec::new();
+    tree.structure(&mut words);
+    words
 }
 
 impl Tree for Array {
@@ -271,7 +295,7 @@ impl<T> DerefMut for Fixed<T> {
     }
 }
 
-/// Has no leaves; the arrays within are compared by shape and dtype only.
+/// Has no leaves; the arrays within are part of the structure, each told by which array it is.
 impl<T: Tree> Tree for Fixed<T> {
     fn visit<'a>(&'a self, _: &mut dyn FnMut(&'a Array)) {}
     fn visit_mut(&mut self, _: &mut dyn FnMut(&mut Array)) {}

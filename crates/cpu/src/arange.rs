@@ -1,4 +1,4 @@
-//! Arrays from no operand: one value everywhere, or evenly spaced ones.
+//! Evenly spaced numbers.
 
 use crate::copy::Shared;
 use crate::dispatch;
@@ -8,18 +8,6 @@ use lazul_ir::{Complex32, DType, Job, Scalar};
 
 /// Elements a task writes.
 const GRAIN: usize = 64 << 10;
-
-/// One value over the output's shape.
-pub(crate) fn fill(value: Scalar, job: &Job<'_>) {
-    let out = &job.outputs[0];
-    debug_assert_eq!(value.dtype, out.dtype);
-    match out.dtype.size() {
-        1 => write(job, |_, dst: &mut [u8]| dst.fill(value.bits as u8)),
-        2 => write(job, |_, dst: &mut [u16]| dst.fill(value.bits as u16)),
-        4 => write(job, |_, dst: &mut [u32]| dst.fill(value.bits as u32)),
-        _ => write(job, |_, dst: &mut [u64]| dst.fill(value.bits)),
-    }
-}
 
 /// `start + i * step`.
 pub(crate) fn arange(start: Scalar, step: Scalar, job: &Job<'_>) {
@@ -105,17 +93,6 @@ integers! { integers8 u8; integers16 u16; integers32 u32; integers64 u64; }
 mod tests {
     use crate::testing::run;
     use lazul_ir::{DType, Prim, Scalar};
-
-    #[test]
-    fn every_dtype_fills() {
-        for dtype in DType::ALL {
-            for shape in [&[][..], &[0], &[3, 5], &[70_000]] {
-                let value = Scalar::from_f64(1.0, dtype);
-                let out = run(&Prim::Fill(value), &[], dtype, shape);
-                assert!(out.bits().iter().all(|&b| b == value.bits));
-            }
-        }
-    }
 
     #[test]
     fn floats_are_evenly_spaced_in_double_precision() {

@@ -1,7 +1,12 @@
 //! Which instruction set the kernels use, decided once per process.
 //!
 //! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor
-//! lacks is never chosen.
+//! lacks is never chosen. Above the vectors, which [`isa`] tells of, there may be a matrix engine
+//! ([`tiles`]). It multiplies bf16 numbers, bytes, and anything with quantized matrices wherever it is
+//! found, and a row's bits are then the same however many others it is computed with. Dense products of
+//! f16 and f32 go there in parts ([`parts`]) only if `LAZUL_ISA=amx` asks for it: that is quicker and
+//! more exact, but pays for products of many rows alone, so with it a row's last bits depend on the number
+//! of rows.
 
 use std::sync::OnceLock;
 
@@ -16,26 +21,99 @@ pub enum Isa {
     Avx512,
 }
 
-static ISA: OnceLock<Isa> = OnceLock::new();
-
-/// The level in use.
-#[inline]
-pub fn isa() -> Isa {
-    *ISA.get_or_init(choose)
+/// What is in use of the tile unit (AMX, with bf16 and bytes).
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Engine {
+    /// Nothing.
+    Idle,
+    /// What it multiplies as it is.
+    Whole,
+    /// That, and numbers that are sums of several.
+    Parts,
 }
 
-fn choose() -> Isa {
+static LEVEL: OnceLock<(Isa, Engine)> = OnceLock::new();
+
+/// The level of vectors in use.
+#[inline]
+pub fn isa() -> Isa {
+    LEVEL.get_or_init(choose).0
+}
+
+/// Whether the tile unit (AMX, with bf16 and bytes) is in use; [`isa`] is then [`Isa::Avx512`].
+#[inline]
+pub fn tiles() -> bool {
+    LEVEL.get_or_init(choose).1 >= Engine::Whole
+}
+
+/// Whether it multiplies f16 and f32 too, in bf16 parts.
+#[inline]
+pub fn parts() -> bool {
+    LEVEL.get_or_init(choose).1 >= Engine::Parts
+}
+
+fn choose() -> (Isa, Engine) {
     let best = detect();
-    match std::env::var("LAZUL_ISA").as_deref() {
-        Err(_) => best,
+    let with = |engine| {
+        let there = best == Isa::Avx512 && detect_tiles();
+        (best, if there { engine } else { Engine::Idle })
+    };
+    let level = match std::env::var("LAZUL_ISA").as_deref() {
+        Err(_) => return with(Engine::Whole),
+        Ok("amx") => return with(Engine::Parts),
         Ok("scalar") => Isa::Scalar,
-        Ok("avx2") => best.min(Isa::Avx2),
-        Ok("avx512") => best.min(Isa::Avx512),
+        Ok("avx2") => Isa::Avx2,
+        Ok("avx512") => Isa::Avx512,
         Ok(other) => {
-            eprintln!("lazul: LAZUL_ISA={other:?} is none of scalar, avx2, avx512; ignored");
-            best
+            eprintln!("lazul: LAZUL_ISA={other:?} is none of scalar, avx2, avx512, amx; ignored");
+            return with(Engine::Whole);
+        }
+    };
+    (best.min(level), Engine::Idle)
+}
+
+/// Whether the processor has the tile unit, the system saves its registers, and this process may use
+/// them. Linux grants that on request, to all threads of the process.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn detect_tiles() -> bool {
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    const TILES: u32 = 1 << 22 | 1 << 24 | 1 << 25; // bf16, tiles, bytes
+    const SAVED: u64 = 1 << 17 | 1 << 18;
+    const OSXSAVE: u32 = 1 << 27;
+    const ARCH_REQ_XCOMP_PERM: usize = 0x1023;
+    const XTILEDATA: usize = 18;
+
+    #[target_feature(enable = "xsave")]
+    fn saved() -> u64 {
+        // SAFETY: register 0 is always there.
+        unsafe { _xgetbv(0) }
+    }
+
+    if !has_tile_bits(TILES, OSXSAVE) {
+        return false;
+    }
+    // SAFETY: the processor has `xgetbv`, as the bit of `cpuid` says.
+    if unsafe { saved() } & SAVED != SAVED {
+        return false;
+    }
+    // SAFETY: the call touches no memory of ours.
+    return unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 };
+
+    // Newer compilers know that `cpuid` is safe; the oldest supported one does not.
+    #[allow(unused_unsafe)]
+    fn has_tile_bits(tiles: u32, osxsave: u32) -> bool {
+        // SAFETY: every x86-64 processor has `cpuid`; leaf 7 is asked for only if there.
+        unsafe {
+            __cpuid(0).eax >= 7
+                && __cpuid(1).ecx & osxsave != 0
+                && __cpuid_count(7, 0).edx & tiles == tiles
         }
     }
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn detect_tiles() -> bool {
+    false
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -9,11 +9,15 @@ pub mod alloc;
 mod arange;
 mod attention;
 mod concatenate;
+mod conv;
 mod convert;
 mod copy;
 mod elementwise;
+mod fft;
 mod index;
 pub mod isa;
+#[cfg(feature = "linalg")]
+mod linalg;
 mod load;
 mod math;
 mod matmul;
@@ -31,7 +35,9 @@ mod strided;
 #[cfg(test)]
 mod testing;
 
-use lazul_ir::{Backend, Buffer, FastOp, Job, MemoryStats, OpError, Prim, QuantizedOp, Work};
+use lazul_ir::{
+    Backend, Buffer, FastOp, GroupedOp, Job, MemoryStats, OpError, Prim, QuantizedOp, Work,
+};
 
 /// The processor that runs this program: memory is the system's, work runs on the caller's thread
 /// and the [`pool`].
@@ -53,10 +59,13 @@ impl Backend for CpuBackend {
                 elementwise::fused(tape, job);
                 return Ok(());
             }
+            Work::Reduced { tape, op, axes } => {
+                reduce::reduce_fused(tape, op, axes, job);
+                return Ok(());
+            }
             Work::Prim(prim) => prim,
         };
         match prim {
-            Prim::Fill(value) => arange::fill(*value, job),
             Prim::Arange { start, step } => arange::arange(*start, *step, job),
             Prim::Unary(op) => elementwise::unary(*op, job),
             Prim::Binary(op) => elementwise::binary(*op, job),
@@ -70,7 +79,9 @@ impl Backend for CpuBackend {
             }
             Prim::Sort { axis } => sort::sort(*axis as usize, job),
             Prim::ArgSort { axis } => sort::argsort(*axis as usize, job),
+            Prim::SearchSorted { right } => sort::searchsorted(*right, job),
             Prim::Matmul => matmul::matmul(job),
+            Prim::Conv(op) => return conv::conv(op, job),
             Prim::Gather { axes } => return index::gather(axes, job),
             Prim::GatherAxis { axis } => return index::gather_axis(*axis as usize, job),
             Prim::Scatter { op, axes } => return index::scatter(*op, axes, job),
@@ -80,11 +91,32 @@ impl Backend for CpuBackend {
             Prim::DynamicSliceUpdate { axes } => return index::dynamic_slice_update(axes, job),
             Prim::Concatenate { axis } => concatenate::concatenate(*axis as usize, job),
             Prim::RandomBits => random::bits(job),
-            Prim::Quantized(QuantizedOp::Quantize(q)) => quantized::quantize(*q, job),
-            Prim::Quantized(QuantizedOp::Dequantize(q)) => quantized::dequantize(*q, job),
-            Prim::Quantized(QuantizedOp::Matmul { quantization, transpose }) => {
-                quantized::matmul(*quantization, *transpose, job)
+            Prim::Fft { kind, axis, scale } => {
+                return fft::fft(*kind, *axis as usize, scale.get(), job);
             }
+            #[cfg(feature = "linalg")]
+            Prim::Linalg(op) => return linalg::linalg(*op, job),
+            #[cfg(not(feature = "linalg"))]
+            Prim::Linalg(op) => {
+                let why = "this program was built without the feature `linalg`";
+                return Err(OpError::new(lazul_ir::ErrorKind::Device, op.name(), why));
+            }
+            Prim::Quantized(op) => match *op {
+                QuantizedOp::Quantize(q) => return quantized::quantize(q, job),
+                QuantizedOp::Dequantize(q) => quantized::dequantize(q, job),
+                QuantizedOp::FakeQuantize(q) => return quantized::fake_quantize(q, job),
+                QuantizedOp::Matmul { quantization, transpose } => {
+                    quantized::matmul(quantization, transpose, job)
+                }
+                QuantizedOp::GatherMatmul { quantization, transpose } => {
+                    return quantized::gather(quantization, transpose, job);
+                }
+            },
+            Prim::Grouped(op) => match op {
+                GroupedOp::Gather => return matmul::grouped::gather(job),
+                GroupedOp::Outer => return matmul::grouped::outer(job),
+                GroupedOp::Segments => return matmul::grouped::segments(job),
+            },
             Prim::Fast(op) => match op {
                 FastOp::Softmax => softmax::softmax(job),
                 FastOp::LogSumExp => softmax::logsumexp(job),
@@ -93,7 +125,7 @@ impl Backend for CpuBackend {
                     norm::layer_norm(eps.get(), *weight, *bias, job)
                 }
                 FastOp::Rope { .. } => rope::rope(op, job),
-                FastOp::Attention { .. } => attention::attention(op, job),
+                FastOp::Attention { .. } => return attention::attention(op, job),
             },
         }
         Ok(())

@@ -12,15 +12,17 @@
 //! sequences. Long sequences are cut at whole subtrees of the block tree, for parallelism.
 
 mod arg;
+mod fused;
 
 pub(crate) use arg::arg_reduce;
+pub(crate) use fused::reduce_fused;
 
 use crate::copy::Shared;
 use crate::dispatch;
 use crate::load::{AHEAD, BLOCK, Loader, Scratch, prefetch_row, store};
 use crate::pool::parallel_ranges;
 use crate::strided::{collapse, offset_of, rows};
-use lazul_ir::{Axes, Complex32, DType, Job, Operand, ReduceOp};
+use lazul_ir::{Axes, Complex32, DType, Job, Operand, ReduceOp, Target};
 use smallvec::SmallVec;
 use std::mem::MaybeUninit;
 
@@ -33,25 +35,37 @@ const TILE_BYTES: usize = 2048;
 
 /// Reduces `axes`.
 pub(crate) fn reduce(op: ReduceOp, axes: &Axes, job: &Job<'_>) {
+    reduce_from(op, axes, &Input::Memory(job.inputs[0]), &job.outputs[0]);
+}
+
+/// What is reduced.
+enum Input<'a> {
+    /// Elements in memory.
+    Memory(Operand<'a>),
+    /// Values of a shape that are computed when they are asked for.
+    Values(fused::Values<'a>),
+}
+
+fn reduce_from(op: ReduceOp, axes: &Axes, input: &Input<'_>, out: &Target<'_>) {
     let dtype = match op {
         ReduceOp::All | ReduceOp::Any => DType::Bool,
-        _ => job.outputs[0].dtype,
+        _ => out.dtype,
     };
     let acc = dtype.compute();
     macro_rules! exact {
         ($fold:ident) => {
             match acc {
-                DType::Bool | DType::U8 => fold::<u8, $fold>(axes, dtype, job),
-                DType::U16 => fold::<u16, $fold>(axes, dtype, job),
-                DType::U32 => fold::<u32, $fold>(axes, dtype, job),
-                DType::U64 => fold::<u64, $fold>(axes, dtype, job),
-                DType::I8 => fold::<i8, $fold>(axes, dtype, job),
-                DType::I16 => fold::<i16, $fold>(axes, dtype, job),
-                DType::I32 => fold::<i32, $fold>(axes, dtype, job),
-                DType::I64 => fold::<i64, $fold>(axes, dtype, job),
-                DType::F64 => fold::<f64, $fold>(axes, dtype, job),
+                DType::Bool | DType::U8 => fold::<u8, $fold>(axes, dtype, input, out),
+                DType::U16 => fold::<u16, $fold>(axes, dtype, input, out),
+                DType::U32 => fold::<u32, $fold>(axes, dtype, input, out),
+                DType::U64 => fold::<u64, $fold>(axes, dtype, input, out),
+                DType::I8 => fold::<i8, $fold>(axes, dtype, input, out),
+                DType::I16 => fold::<i16, $fold>(axes, dtype, input, out),
+                DType::I32 => fold::<i32, $fold>(axes, dtype, input, out),
+                DType::I64 => fold::<i64, $fold>(axes, dtype, input, out),
+                DType::F64 => fold::<f64, $fold>(axes, dtype, input, out),
                 DType::C64 => unreachable!("{} of complex64", op.name()),
-                _ => fold::<f32, $fold>(axes, dtype, job),
+                _ => fold::<f32, $fold>(axes, dtype, input, out),
             }
         };
     }
@@ -59,21 +73,21 @@ pub(crate) fn reduce(op: ReduceOp, axes: &Axes, job: &Job<'_>) {
     macro_rules! wrapping {
         ($fold:ident) => {
             match acc.size() {
-                8 if acc == DType::F64 => fold::<f64, $fold>(axes, dtype, job),
-                8 if acc == DType::C64 => fold::<Complex32, $fold>(axes, dtype, job),
-                4 if acc == DType::F32 => fold::<f32, $fold>(axes, dtype, job),
-                1 => fold::<u8, $fold>(axes, dtype, job),
-                2 => fold::<u16, $fold>(axes, dtype, job),
-                4 => fold::<u32, $fold>(axes, dtype, job),
-                _ => fold::<u64, $fold>(axes, dtype, job),
+                8 if acc == DType::F64 => fold::<f64, $fold>(axes, dtype, input, out),
+                8 if acc == DType::C64 => fold::<Complex32, $fold>(axes, dtype, input, out),
+                4 if acc == DType::F32 => fold::<f32, $fold>(axes, dtype, input, out),
+                1 => fold::<u8, $fold>(axes, dtype, input, out),
+                2 => fold::<u16, $fold>(axes, dtype, input, out),
+                4 => fold::<u32, $fold>(axes, dtype, input, out),
+                _ => fold::<u64, $fold>(axes, dtype, input, out),
             }
         };
     }
     match op {
-        ReduceOp::Sum if acc == DType::Bool => fold::<u8, Max>(axes, dtype, job),
-        ReduceOp::Prod if acc == DType::Bool => fold::<u8, Min>(axes, dtype, job),
-        ReduceOp::All => fold::<u8, All>(axes, dtype, job),
-        ReduceOp::Any => fold::<u8, Max>(axes, dtype, job),
+        ReduceOp::Sum if acc == DType::Bool => fold::<u8, Max>(axes, dtype, input, out),
+        ReduceOp::Prod if acc == DType::Bool => fold::<u8, All>(axes, dtype, input, out),
+        ReduceOp::All => fold::<u8, All>(axes, dtype, input, out),
+        ReduceOp::Any => fold::<u8, Max>(axes, dtype, input, out),
         ReduceOp::Sum => wrapping!(Sum),
         ReduceOp::Prod => wrapping!(Prod),
         ReduceOp::Min => exact!(Min),
@@ -142,6 +156,11 @@ folds! {
     All false [u8 = 1] |a, b| a & b;
 }
 
+/// Outputs in a tile: at most what a loader's scratch holds.
+fn tile_width<T>() -> usize {
+    (TILE_BYTES / size_of::<T>()).min(BLOCK)
+}
+
 /// Number of lanes: a cache line of accumulators.
 const fn lanes<T>() -> usize {
     64 / size_of::<T>()
@@ -202,6 +221,17 @@ fn fold_rows<T: Copy, F: Fold<T>>(
 /// `acc[i] = acc[i] ∘ row[i]`.
 fn fold_row<T: Copy, F: Fold<T>>(acc: &mut [T], row: &[T], f: F) {
     fold_rows(acc, row.len(), 1, 0, row.as_ptr(), 0, 1, f);
+}
+
+/// Joins `used` rows of `n` accumulators as a tree, into the first.
+fn join_lanes<T: Copy, F: Fold<T>>(acc: &mut [T], used: usize, n: usize, f: F) {
+    let mut rest = used;
+    while rest > 1 {
+        let width = rest.next_power_of_two() / 2;
+        let (low, high) = acc.split_at_mut(width * n);
+        fold_row(&mut low[..(rest - width) * n], &high[..(rest - width) * n], f);
+        rest = width;
+    }
 }
 
 /// Joins what is pushed pairwise, as a binary counter does: equal for any way of cutting the
@@ -278,12 +308,11 @@ impl Split {
 /// Results of a task: one row of accumulators.
 type Row<T> = SmallVec<[T; 64]>;
 
-fn fold<T, F>(axes: &Axes, dtype: DType, job: &Job<'_>)
+fn fold<T, F>(axes: &Axes, dtype: DType, input: &Input<'_>, out: &Target<'_>)
 where
     T: Copy + Send + Sync,
     F: Fold<T> + Sync,
 {
-    let (input, out) = (&job.inputs[0], &job.outputs[0]);
     let outputs = out.size();
     if outputs == 0 {
         return;
@@ -296,10 +325,20 @@ where
             store(values, out.dtype, at, step as isize);
         }
     };
-    let m: usize = axes.iter().map(|&a| input.shape[a as usize]).product();
+    let shape = match input {
+        Input::Memory(operand) => operand.shape,
+        Input::Values(values) => values.shape,
+    };
+    let m: usize = axes.iter().map(|&a| shape[a as usize]).product();
     if m == 0 {
         return (0..outputs).for_each(|o| put(o, 1, &[F::NEUTRAL]));
     }
+    let input = match input {
+        Input::Memory(operand) => operand,
+        Input::Values(values) => {
+            return fused::fold_values::<T, F>(values, axes, dtype, outputs, m, &put);
+        }
+    };
     let split = Split::new(input, |a| axes.contains(&(a as u8)));
     let folder = Folder::<T, F> {
         input: Shared(input.ptr),
@@ -317,7 +356,7 @@ where
             });
         }
         Some(axis) => {
-            let tiles = Tiles::new(&split, axis, TILE_BYTES / size_of::<T>());
+            let tiles = Tiles::new(&split, axis, tile_width::<T>());
             let piece = piece_length(m, tiles.count, tiles.size);
             cut(
                 tiles.count,
@@ -522,13 +561,7 @@ impl<T: Copy, F: Fold<T>> Folder<'_, T, F> {
                     }
                 }
             });
-            let mut rest = used;
-            while rest > 1 {
-                let width = rest.next_power_of_two() / 2;
-                let (low, high) = acc.split_at_mut(width * n);
-                fold_row(&mut low[..(rest - width) * n], &high[..(rest - width) * n], self.f);
-                rest = width;
-            }
+            join_lanes(&mut acc, used, n, self.f);
             tree.push(Row::from_slice(&acc[..n]), join);
         }
         tree.finish(join).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Arrays from no operand: one value everywhere, or evenly spaced ones.
+//! Evenly spaced numbers, and one value everywhere, which some kernels begin with.
 
 use crate::error::Result;
 use crate::exec::Exec;

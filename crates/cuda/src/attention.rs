@@ -28,7 +28,7 @@ struct Attention<'a> {
 
 /// `q, k, v [, mask] [, sinks]` → `(b, h, tq, dv)`.
 pub(crate) fn attention(exec: &Exec<'_>, op: &FastOp, job: &Job<'_>) -> Result<()> {
-    let &FastOp::Attention { scale, causal, window, mask, sinks } = op else {
+    let &FastOp::Attention { scale, causal, window, mask, sinks, .. } = op else {
         unreachable!("attention of {op:?}")
     };
     let out = &job.outputs[0];

@@ -128,7 +128,7 @@ impl Args {
     pub(crate) fn field(&mut self, value: impl Plain) -> &mut Args {
         let (bytes, size) = value.bytes();
         debug_assert_eq!(self.filled % size, 0, "fields are aligned");
-        if self.filled % 8 == 0 {
+        if self.filled.is_multiple_of(8) {
             self.words.push(0);
         }
         let word = self.words.last_mut().expect("a word was begun");

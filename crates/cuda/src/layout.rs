@@ -96,7 +96,7 @@ impl Axes {
 
 /// What replaces a division of numbers below `2^31` by `d`: `(mul, shift)`.
 pub(crate) fn divisor(d: usize) -> (u32, u32) {
-    debug_assert!(d >= 1 && d < 1 << 31);
+    debug_assert!((1..1 << 31).contains(&d));
     let shift = usize::BITS - (d - 1).leading_zeros();
     let mul = ((1u64 << 32) * ((1u64 << shift) - d as u64) / d as u64 + 1) as u32;
     (mul, shift)
@@ -266,7 +266,7 @@ mod tests {
         for d in (1..70).chain([127, 128, 1000, 4097, 1 << 20, (1 << 30) - 1, (1 << 31) - 1]) {
             let (mul, shift) = divisor(d);
             for n in numbers.into_iter().chain([d as u64 - 1, d as u64]) {
-                let q = ((n * mul as u64 >> 32) + n) >> shift;
+                let q = (((n * mul as u64) >> 32) + n) >> shift;
                 assert_eq!(q, n / d as u64, "{n} / {d}");
             }
         }

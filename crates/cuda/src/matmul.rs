@@ -111,7 +111,7 @@ impl<'a> Operand<'a> {
         };
         // A single row has no stride of its own.
         let stride = if rows == 1 { columns } else { stride as usize };
-        let alignment = aligned(ptr | batch.unsigned_abs() as u64 * size as u64);
+        let alignment = aligned(ptr | (batch.unsigned_abs() as u64 * size as u64));
         Matrix { rows, columns, stride, transposed, batch, alignment }
     }
 }
@@ -152,7 +152,7 @@ fn batched(
             }
             let ptr = |base: u64, o: usize| base.wrapping_add_signed((at[o] * bytes) as i64);
             let (pa, pb, po) = (ptr(a.view.ptr, 0), ptr(b.view.ptr, 1), ptr(out, 2));
-            let out_bits = po | step(2).unsigned_abs() as u64 * bytes as u64 | 256;
+            let out_bits = po | (step(2).unsigned_abs() as u64 * bytes as u64) | 256;
             let problem = Problem {
                 dtype,
                 a: a.matrix(m, k, step(0), pa),

@@ -19,13 +19,13 @@ const TENSOR: usize = 96;
 const PART: usize = 32 << 20;
 
 fn base(q: Quantization, scales: DType) -> Defs {
-    defs![T = scales, BITS = q.bits, GROUP = q.group_size]
+    defs![T = scales, BITS = q.bits(), GROUP = q.group_size()]
 }
 
 /// `w (…, k)` → `codes (…, k*bits/32), scales (…, k/group), biases`.
 pub(crate) fn quantize(exec: &Exec<'_>, q: Quantization, job: &Job<'_>) -> Result<()> {
     let w = exec.dense(&job.inputs[0])?;
-    let groups = w.view.size() / q.group_size as usize;
+    let groups = w.view.size() / q.group_size();
     if groups == 0 {
         return Ok(());
     }
@@ -185,9 +185,9 @@ impl Rows {
 
     /// A half type in rows of whole 16 bytes, and codes that lanes can take in whole words.
     fn suits_tensor_cores(&self, exec: &Exec<'_>, x: u64, parts: [u64; 3]) -> bool {
-        let words = match self.q.group_size {
-            32 => matches!(self.q.bits, 4 | 8),
-            _ => matches!(self.q.bits, 2 | 4 | 6 | 8),
+        let words = match self.q.group_size() {
+            32 => matches!(self.q.bits(), 4 | 8),
+            _ => matches!(self.q.bits(), 2 | 4 | 6 | 8),
         };
         matches!(self.dtype, DType::F16 | DType::BF16)
             && exec.device().is_ampere()
@@ -213,8 +213,8 @@ impl Rows {
         defs.push(("RT", Value::from(rt)));
         defs.push(("UNROLL", Value::from(unroll)));
         defs.push(("RESIDENT", Value::from(resident)));
-        let words = self.k * self.q.bits as usize / 32;
-        let groups = self.k / self.q.group_size as usize;
+        let words = self.k * self.q.bits() / 32;
+        let groups = self.k / self.q.group_size();
         let mut args = Args::new();
         args.push(out).push(x).push(parts[0]).push(parts[1]).push(parts[2]);
         args.push(self.m as u32).push(self.n as u32).push(self.k as u32);
@@ -227,8 +227,8 @@ impl Rows {
         let mut defs = base(self.q, self.scales);
         defs.push(("X", Value::from(self.dtype)));
         defs.push(("ROWS", Value::from(self.m)));
-        let words = self.k * self.q.bits as usize / 32;
-        let groups = self.k / self.q.group_size as usize;
+        let words = self.k * self.q.bits() / 32;
+        let groups = self.k / self.q.group_size();
         let mut args = Args::new();
         args.push(out).push(x).push(parts[0]).push(parts[1]).push(parts[2]);
         args.push(self.n as u32).push(self.k as u32).push(self.x_row as i64);
@@ -246,8 +246,7 @@ impl Rows {
     /// Stored `(n, k)`: some columns of the product at a time.
     fn by_columns(&self, exec: &Exec<'_>, out: u64, x: u64, parts: [u64; 3]) -> Result<()> {
         let size = self.dtype.size();
-        let (words, groups) =
-            (self.k * self.q.bits as usize / 32, self.k / self.q.group_size as usize);
+        let (words, groups) = (self.k * self.q.bits() / 32, self.k / self.q.group_size());
         let columns = (PART / (self.k * size)).clamp(1, self.n);
         let columns =
             if columns < self.n { columns.next_multiple_of(256).min(self.n) } else { columns };

@@ -30,10 +30,12 @@ impl Stream {
         let exec = &Exec { stream: self, op: job.name() };
         let prim = match job.work {
             Work::Fused(tape) => return elementwise::run(exec, tape, job.inputs, job.outputs),
+            Work::Reduced { .. } => {
+                return exec.unsupported("reductions of values as they are made");
+            }
             Work::Prim(prim) => prim,
         };
         match prim {
-            Prim::Fill(value) => arange::fill(exec, *value, job),
             Prim::Arange { start, step } => arange::arange(exec, *start, *step, job),
             Prim::Unary(op) => elementwise::single(exec, StepOp::Unary(*op), job),
             Prim::Binary(op) => elementwise::single(exec, StepOp::Binary(*op), job),
@@ -57,6 +59,21 @@ impl Stream {
             Prim::DynamicSliceUpdate { axes } => index::dynamic_slice_update(exec, axes, job),
             Prim::Concatenate { axis } => copy::concatenate(exec, *axis as usize, job),
             Prim::RandomBits => random::bits(exec, job),
+            Prim::Quantized(
+                QuantizedOp::Quantize(q)
+                | QuantizedOp::Dequantize(q)
+                | QuantizedOp::Matmul { quantization: q, .. },
+            ) if !q.is_affine() || q.bits() == 1 => {
+                exec.unsupported("only affine codes of two bits and more")
+            }
+            Prim::Quantized(QuantizedOp::FakeQuantize(_) | QuantizedOp::GatherMatmul { .. }) => {
+                exec.unsupported("only quantize, dequantize and the plain product")
+            }
+            Prim::SearchSorted { .. }
+            | Prim::Conv(_)
+            | Prim::Fft { .. }
+            | Prim::Linalg(_)
+            | Prim::Grouped(_) => exec.unsupported("this family has no kernel here"),
             Prim::Quantized(QuantizedOp::Quantize(q)) => quantized::quantize(exec, *q, job),
             Prim::Quantized(QuantizedOp::Dequantize(q)) => quantized::dequantize(exec, *q, job),
             Prim::Quantized(QuantizedOp::Matmul { quantization, transpose }) => {
@@ -70,6 +87,9 @@ impl Stream {
                     rows::layer_norm(exec, eps.get(), *weight, *bias, job)
                 }
                 FastOp::Rope { .. } => rope::rope(exec, op, job),
+                FastOp::Attention { length: true, .. } => {
+                    exec.unsupported("attention over a part of the keys")
+                }
                 FastOp::Attention { .. } => attention::attention(exec, op, job),
             },
         }

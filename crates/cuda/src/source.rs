@@ -107,6 +107,8 @@ pub(crate) use defs;
 
 /// What names a kernel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+// Keys are made once a kernel and looked up by reference; a box would cost each look-up more.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Key {
     /// The kernel `entry` of a family.
     Family(Family, &'static str, Defs),

@@ -1,4 +1,4 @@
-//! Lazul's files: safetensors, npy and npz, model folders, the hub cache.
+//! Lazul's files: safetensors, GGUF, npy and npz, exported functions, model folders, the hub cache.
 //!
 //! Arrays that come from files are lazy: opening a file reads and judges its header, and each array
 //! reads its own bytes when it is evaluated. Saving is atomic: a file or folder appears under its
@@ -42,6 +42,8 @@ mod atomic;
 mod bounded;
 mod error;
 pub mod folder;
+pub mod function;
+pub mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod json;
@@ -56,6 +58,8 @@ mod zip;
 
 pub use error::{Error, ErrorKind, Result};
 pub use folder::{FolderWriter, ModelFolder, WeightOptions};
+pub use function::{Exporter, ImportedFunction, export_function, import_function};
+pub use gguf::{Gguf, load_gguf, save_gguf};
 pub use npy::{Npy, load_npy, save_npy};
 pub use npz::{Npz, load_npz, save_npz, save_npz_compressed};
 pub use root::Root;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use lazul_core::{Array, DType};
+use lazul_io::gguf::GgufList;
 use lazul_io::{
-    ModelFolder, Npy, Npz, SafeTensors, load_npy, load_npz, load_safetensors, save_npy, save_npz,
-    save_npz_compressed, save_safetensors,
+    Gguf, ModelFolder, Npy, Npz, SafeTensors, load_gguf, load_npy, load_npz, load_safetensors,
+    save_npy, save_npz, save_npz_compressed, save_safetensors,
 };
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
@@ -64,6 +65,7 @@ fn load(format: &str, path: &Path) -> lazul_io::Result<BTreeMap<String, Array>> 
     match format {
         "npy" => Ok(BTreeMap::from([(String::new(), load_npy(path)?)])),
         "npz" => load_npz(path),
+        "gguf" => load_gguf(path),
         _ => load_safetensors(path),
     }
 }
@@ -114,6 +116,24 @@ fn golden_files() {
     }
     println!("golden files: loaded {loaded}, refused {refused}");
     assert!(loaded > 0 && refused > 0);
+}
+
+#[test]
+fn metadata_of_other_writers() {
+    let Some(folder) = golden() else { return };
+    let file = Gguf::open(folder.join("files/mlx.gguf")).unwrap();
+    assert_eq!(file.text("text").unwrap(), Some("a\nb"));
+    assert_eq!(file.count("count").unwrap(), Some(5));
+    let texts: Vec<&[u8]> = file.texts("texts").unwrap().unwrap().iter().collect();
+    assert_eq!(texts, [&b"a"[..], b"", b"bc"]);
+    assert_eq!(file.floats("numbers").unwrap(), Some(&[1.5, 2.5][..]));
+    let file = Gguf::open(folder.join("files/gguf.gguf")).unwrap();
+    assert_eq!(file.text("general.architecture").unwrap(), Some("test"));
+    assert_eq!(file.float("f64").unwrap(), Some(1e300));
+    let Some(GgufList::List(lists)) = file.list("nested").unwrap() else { panic!("a list") };
+    let lists: Vec<_> = lists.iter().map(|list| list.integers().unwrap()).collect();
+    assert_eq!(lists, [vec![1, 2], vec![3]]);
+    assert_eq!(file.quantized("q8_0").unwrap().shape().unwrap()[..], [2, 32]);
 }
 
 fn is_nan(bytes: &[u8], dtype: &str) -> bool {

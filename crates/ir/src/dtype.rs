@@ -9,6 +9,7 @@ use num_complex::Complex32;
 /// The type of an array's elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum DType {
     /// Booleans, one byte each, 0 or 1.
     Bool,

@@ -137,6 +137,7 @@ macro_rules! table {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub enum $enum { $(#[doc = $line] $variant,)* }
 
         impl $enum {

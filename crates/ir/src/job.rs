@@ -1,6 +1,6 @@
 //! A primitive with its operands in memory: what a backend is asked to run.
 
-use crate::{DType, Prim, Tape};
+use crate::{Axes, DType, Prim, ReduceOp, Tape};
 
 /// An operand: elements at `ptr + strides · index`, in units of the dtype.
 ///
@@ -70,6 +70,17 @@ pub enum Work<'a> {
     Prim(&'a Prim),
     /// A fused program: operand `i` is register `i`, target `i` is output `i`; all have one shape.
     Fused(&'a Tape),
+    /// A fused program of one output whose values are reduced as they are made: operands have one shape,
+    /// the target has length 1 along `axes`, as in [`Prim::Reduce`]. The bits are those of the two one
+    /// after the other.
+    Reduced {
+        /// The program.
+        tape: &'a Tape,
+        /// What is computed of its values.
+        op: ReduceOp,
+        /// Reduced axes, ascending: the first ones of the shape, or the last ones.
+        axes: &'a Axes,
+    },
 }
 
 /// One piece of work for a backend.
@@ -89,6 +100,7 @@ impl Job<'_> {
         match self.work {
             Work::Prim(p) => p.name(),
             Work::Fused(_) => "fused",
+            Work::Reduced { op, .. } => op.name(),
         }
     }
 }

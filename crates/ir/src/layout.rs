@@ -70,6 +70,19 @@ impl Layout {
         Layout { shape: shape.clone(), strides, offset: offset as usize }
     }
 
+    /// The elements at `offset + index · strides` of these ones in row-major order, if they lie so.
+    pub fn strided(&self, strides: &[i64], offset: usize, shape: &Shape) -> Option<Layout> {
+        if shape.size() == 0 {
+            let strides = shape.strides();
+            return Some(Layout { shape: shape.clone(), strides, offset: self.offset });
+        }
+        self.is_contiguous().then(|| Layout {
+            shape: shape.clone(),
+            strides: strides.iter().map(|&s| s as isize).collect(),
+            offset: self.offset + offset,
+        })
+    }
+
     /// The same elements in row-major order under another shape, if that needs no copy.
     pub fn reshape(&self, shape: &Shape) -> Option<Layout> {
         if shape.size() == 0 || self.is_contiguous() {

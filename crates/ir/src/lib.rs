@@ -7,34 +7,42 @@
 //! crate and nothing above it, and the graph (`lazul-core`) reaches backends only through
 //! `dyn Backend`.
 //!
-//! Reading order: [`dtype`], [`shape`], [`layout`], [`elementwise`], [`prim`], [`tape`], [`job`],
-//! [`backend`].
+//! Reading order: [`dtype`], [`shape`], [`layout`], [`elementwise`], [`conv`], [`prim`], [`tape`],
+//! [`job`], [`backend`].
 
 pub mod backend;
 pub mod buffer;
+pub mod check;
+pub mod conv;
 pub mod dtype;
 pub mod elementwise;
 pub mod error;
 pub mod job;
 pub mod layout;
+pub mod linalg;
 pub mod prim;
+pub mod quantized;
 pub mod scalar;
 pub mod shape;
 pub mod tape;
 
 pub use backend::{Backend, MemoryStats};
 pub use buffer::{BlockSource, Buffer};
+pub use check::{Spec, check};
+pub use conv::{ConvAxis, ConvOp};
 pub use dtype::{DType, Element, Kind};
 pub use elementwise::{BinaryOp, Expr, Slope, UnaryOp};
 pub use error::{ErrorKind, OpError};
 pub use half::{bf16, f16};
 pub use job::{Job, Operand, Target, Work};
 pub use layout::Layout;
+pub use linalg::{LinalgOp, Vectors};
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, Prim, Quantization, QuantizedOp, ReduceOp, ScanOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Prim, ReduceOp, ScanOp,
     ScatterOp, ViewOp,
 };
+pub use quantized::{BlockFormat, NVFP4_RANGE, Quantization, QuantizedOp};
 pub use scalar::Scalar;
 pub use shape::{Shape, Strides};
 pub use tape::{Step, StepOp, Tape};

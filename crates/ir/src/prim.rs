@@ -4,11 +4,12 @@
 //! promoted before a primitive is made: a backend may rely on what is said here. Where a variant
 //! does not say otherwise, operands may have any strides and the output is row-major.
 
-use crate::{BinaryOp, Scalar, UnaryOp};
+use crate::{BinaryOp, ConvOp, LinalgOp, QuantizedOp, Scalar, UnaryOp};
 use smallvec::SmallVec;
 
 /// An `f32` attribute that compares and hashes by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct F32Bits(u32);
 
 impl F32Bits {
@@ -30,6 +31,7 @@ impl std::fmt::Debug for F32Bits {
 
 /// An `f64` attribute that compares and hashes by its bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct F64Bits(u64);
 
 impl F64Bits {
@@ -55,6 +57,7 @@ pub type Axes = SmallVec<[u8; 8]>;
 /// Layout changes; the output's shape is the target shape. Evaluators compute these without moving
 /// an element, except a reshape whose strides do not allow it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ViewOp {
     /// Same elements in row-major order under the output's shape.
     Reshape,
@@ -69,12 +72,21 @@ pub enum ViewOp {
         /// Distance between indices along each axis.
         steps: Box<[i64]>,
     },
+    /// The elements at `offset + index · strides` of the operand's elements in row-major order; all lie
+    /// inside, unless the output is empty.
+    Strided {
+        /// Distance between neighbours along each axis of the output.
+        strides: Box<[i64]>,
+        /// Place of the output's first element.
+        offset: usize,
+    },
     /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
     Bitcast,
 }
 
 /// Reductions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ReduceOp {
     /// Sum; the empty sum is 0.
     Sum,
@@ -106,6 +118,7 @@ impl ReduceOp {
 
 /// Reductions to a position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ArgReduceOp {
     /// Index of the smallest; the first NaN if there is one, else the first smallest.
     ArgMin,
@@ -115,6 +128,7 @@ pub enum ArgReduceOp {
 
 /// Running reductions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ScanOp {
     /// Running sum.
     Sum,
@@ -143,6 +157,7 @@ impl ScanOp {
 
 /// How an update meets what is already there.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ScatterOp {
     /// Replaces it; of several updates to one place the last in row-major order stays.
     Assign,
@@ -156,42 +171,40 @@ pub enum ScatterOp {
     Max,
 }
 
-/// Affine quantization: `w ≈ scale * code + bias` per group of the last axis, codes of `bits` bits
-/// packed little-endian into u32 words (bit `k` of code `i` is bit `i*bits + k` of the row).
+/// Products of matrices that are picked from batches, and of parts of matrices.
+///
+/// Indices are of any integer dtype and count the matrices of an operand, whatever its batch axes;
+/// negative ones count from the end. One out of bounds is an error. Floats accumulate as in
+/// [`Prim::Matmul`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Quantization {
-    /// Elements a group: 32, 64 or 128.
-    pub group_size: u32,
-    /// Bits a code: 2, 3, 4, 5, 6 or 8.
-    pub bits: u32,
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum GroupedOp {
+    /// `a (…, m, k), b (…, k, n)` of one dtype, `lhs (I), rhs (I)` → `(I…, m, n)`: product `i` is
+    /// `a[lhs[i]] · b[rhs[i]]`.
+    Gather,
+    /// `a (…, m, k), b (…, m, n)` of one dtype, `lhs (I), rhs (I), to (I)` → `(e, k, n)`: matrix `j` is
+    /// the sum of `a[lhs[i]]ᵀ · b[rhs[i]]` over those `i` with `to[i] = j`.
+    Outer,
+    /// `a (m, k), b (k, n)` of one dtype, `segments (S…, 2)` → `(S…, m, n)`: for each pair of a first
+    /// and a last position (exclusive) along `k`, the product of that part of `a` and of `b`. A pair
+    /// that does not ascend, or leaves `0..=k`, is an error.
+    Segments,
 }
 
-/// Operations on quantized matrices.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum QuantizedOp {
-    /// `w (…, k)` float → outputs `codes u32 (…, k*bits/32)`, `scales (…, k/group)`, `biases` (same),
-    /// the latter two in `w`'s dtype. All arithmetic in f32, rounding half to even:
-    /// with `mx`, `mn` of the group and `n = 2^bits - 1`, `neg = |mn| > |mx|`,
-    /// `s = max((mx-mn)/n, 1e-7)`, `s = neg ? s : -s`, `edge = neg ? mn : mx`, `q0 = rint(edge/s)`;
-    /// if `q0 != 0` then `s = edge/q0, b = edge` else `b = 0`;
-    /// `code = clamp(rint((w-b)/s), 0, n)`, and `s`, `b` are rounded to the dtype after that.
-    Quantize(Quantization),
-    /// `codes, scales, biases` → `w` in the scales' dtype: `scale * code + bias`, each of the two
-    /// operations rounded to that dtype.
-    Dequantize(Quantization),
-    /// `x (…, m, k), codes, scales, biases` → `(…, m, n)` in `x`'s dtype, f32 accumulation.
-    /// `transpose`: the matrix is stored `(…, n, k)` and the product is `x · wᵀ`; otherwise it is
-    /// stored `(…, k, n)`. Batch axes are broadcast beforehand (stride 0).
-    Matmul {
-        /// Packing of the matrix.
-        quantization: Quantization,
-        /// Whether the matrix is stored `(n, k)`.
-        transpose: bool,
-    },
+impl GroupedOp {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GroupedOp::Gather => "gather_mm",
+            GroupedOp::Outer => "gather_outer",
+            GroupedOp::Segments => "segmented_mm",
+        }
+    }
 }
 
 /// Operations with a composition fallback that exist because a kernel of their own pays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum FastOp {
     /// `x` → softmax over the last axis, accumulated in f32 (f64 for f64). A row of only -inf
     /// gives NaN, as the definition does.
@@ -215,9 +228,10 @@ pub enum FastOp {
         bias: bool,
     },
     /// Rotary position embedding. `x (b, …, t, d), offset int32 (1 or b elements) [, freqs f32
-    /// (dims/2)]` → `x` with its first `dims` features rotated: position `p = offset + i` of row
-    /// `i` along `t`, angle `p * scale * base^(-2j/dims)` (or `p * scale / freqs[j]`) for pair `j`.
-    /// Pairs are `(2j, 2j+1)` if `traditional`, else `(j, j + dims/2)`. Angles in f32.
+    /// (dims/2)]` → `x`, of three axes or more, with its first `dims` features rotated: position
+    /// `p = offset + i` of row `i` along `t`, angle `p * scale * base^(-2j/dims)` (or
+    /// `p * scale / freqs[j]`) for pair `j`. Pairs are `(2j, 2j+1)` if `traditional`, else
+    /// `(j, j + dims/2)`. Angles in f32.
     Rope {
         /// Features rotated, even, at most `d`.
         dims: u32,
@@ -231,10 +245,12 @@ pub enum FastOp {
         freqs: bool,
     },
     /// Scaled dot-product attention. `q (b, h, tq, d), k (b, hk, tk, d), v (b, hk, tk, dv) [, mask]
-    /// [, sinks (h)]` → `(b, h, tq, dv)` in `q`'s dtype; `h` is a multiple of `hk`, head `i` of `q`
+    /// [, sinks (h)] [, length int32 (1)]` → `(b, h, tq, dv)` in `q`'s dtype; `h` is a multiple of `hk`, head `i` of `q`
     /// uses head `i / (h/hk)` of `k` and `v`. Scores and softmax in f32 (f64 for f64).
     /// The mask operand is broadcast to `(b, h, tq, tk)`: bool keeps where true, a float is added to
-    /// the scores. A row with nothing kept gives zeros.
+    /// the scores. A row with nothing kept gives zeros. A length operand says how many of the `tk` keys
+    /// are in use: those after it are not seen, and it stands for `tk` below; beyond `0..=tk` it is an
+    /// error.
     Attention {
         /// Multiplies `q·k`.
         scale: F32Bits,
@@ -244,9 +260,11 @@ pub enum FastOp {
         window: u32,
         /// Whether a mask operand follows `v`.
         mask: bool,
-        /// Whether a sinks operand comes last: one extra logit a head that takes part in the
-        /// softmax's normalisation only.
+        /// Whether a sinks operand follows: one extra logit a head that takes part in the softmax's
+        /// normalisation only.
         sinks: bool,
+        /// Whether a length operand comes last.
+        length: bool,
     },
 }
 
@@ -264,11 +282,39 @@ impl FastOp {
     }
 }
 
+/// Discrete Fourier transforms of `n` points along one axis, `X[k] = Σ x[j] exp(∓2πi·jk/n)`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum FftKind {
+    /// complex64 → complex64, negative exponent.
+    Forward,
+    /// complex64 → complex64, positive exponent.
+    Inverse,
+    /// f32 of length `n` → complex64 of length `n/2 + 1`: the forward transform's first half, of which
+    /// the rest is the conjugate.
+    RealToHalf,
+    /// complex64 of length `n/2 + 1` → f32 of length `n` (the output's): the inverse transform of the
+    /// conjugate-symmetric sequence that the operand is the first half of. The imaginary parts of
+    /// entry 0, and of entry `n/2` for even `n`, do not count.
+    HalfToReal,
+}
+
+impl FftKind {
+    /// The public function's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FftKind::Forward => "fft",
+            FftKind::Inverse => "ifft",
+            FftKind::RealToHalf => "rfft",
+            FftKind::HalfToReal => "irfft",
+        }
+    }
+}
+
 /// Everything a backend computes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Prim {
-    /// No operand: one value over the output's shape (which evaluators usually never materialise).
-    Fill(Scalar),
     /// No operand: `start + i * step` along the output's one axis, computed in f64 for float dtypes
     /// and wrapping i64 for integers (`start` and `step` are f64 or i64 scalars accordingly).
     Arange {
@@ -329,9 +375,23 @@ pub enum Prim {
         /// Axis sorted along.
         axis: u8,
     },
+    /// `sorted (b, n), values (b, m)` of one dtype → u32 `(b, m)`: how many elements of the row are less
+    /// than the value (or equal to it as well, if `right`). Rows ascend as [`Prim::Sort`] leaves them;
+    /// `n` is below 2^32.
+    SearchSorted {
+        /// Whether equal elements count.
+        right: bool,
+    },
     /// `a (…, m, k), b (…, k, n)` of one dtype and equal batch shape → `(…, m, n)` in that dtype.
     /// f16 and bf16 accumulate in f32; integers wrap.
     Matmul,
+    /// `x (n, spatial…, c_in), w (c_out, kernel…, c_in / groups)` of one dtype → `(n, windows…, c_out)`
+    /// in that dtype: for every window of [`ConvOp`] the sum over its taps, and the channels of its
+    /// group, of `x * w`, where what lies outside of `x` or between its dilated elements counts as
+    /// zero. No kernel axis is empty; `groups` divides `c_in` and `c_out`; the numbers of windows are
+    /// those of [`ConvAxis::output`](crate::ConvAxis::output). f16 and bf16 accumulate in f32;
+    /// integers wrap.
+    Conv(Box<ConvOp>),
     /// `src, index…` (any integer dtype, one shape `I`, one index array per entry of `axes`) →
     /// shape `I ++ (src's other dimensions)`. Negative indices count from the end; an index out of
     /// bounds is an error.
@@ -392,8 +452,21 @@ pub enum Prim {
     /// `h + odd + i`; if odd, the counter `(h, 0)` gives word `h`. Bytes are the words' in
     /// little-endian order.
     RandomBits,
+    /// A Fourier transform along `axis`, of at least one point, every result multiplied by `scale`.
+    Fft {
+        /// Direction and symmetry.
+        kind: FftKind,
+        /// Transformed axis.
+        axis: u8,
+        /// Factor of the results.
+        scale: F32Bits,
+    },
+    /// Linear algebra.
+    Linalg(LinalgOp),
     /// Quantized matrices.
     Quantized(QuantizedOp),
+    /// Products of picked matrices.
+    Grouped(GroupedOp),
     /// Fused operations with a fallback.
     Fast(FastOp),
 }
@@ -402,7 +475,6 @@ impl Prim {
     /// The public function's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Prim::Fill(_) => "full",
             Prim::Arange { .. } => "arange",
             Prim::Unary(op) => op.name(),
             Prim::Binary(op) => op.name(),
@@ -412,6 +484,7 @@ impl Prim {
             Prim::View(ViewOp::Transpose(_)) => "transpose",
             Prim::View(ViewOp::Broadcast) => "broadcast_to",
             Prim::View(ViewOp::Slice { .. }) => "slice",
+            Prim::View(ViewOp::Strided { .. }) => "as_strided",
             Prim::View(ViewOp::Bitcast) => "view",
             Prim::Copy => "contiguous",
             Prim::Reduce { op, .. } => op.name(),
@@ -420,7 +493,9 @@ impl Prim {
             Prim::Scan { op, .. } => op.name(),
             Prim::Sort { .. } => "sort",
             Prim::ArgSort { .. } => "argsort",
+            Prim::SearchSorted { .. } => "searchsorted",
             Prim::Matmul => "matmul",
+            Prim::Conv(_) => "conv",
             Prim::Gather { .. } => "take",
             Prim::GatherAxis { .. } => "take_along_axis",
             Prim::Scatter { .. } => "scatter",
@@ -430,9 +505,10 @@ impl Prim {
             Prim::DynamicSliceUpdate { .. } => "dynamic_slice_update",
             Prim::Concatenate { .. } => "concatenate",
             Prim::RandomBits => "random_bits",
-            Prim::Quantized(QuantizedOp::Quantize(_)) => "quantize",
-            Prim::Quantized(QuantizedOp::Dequantize(_)) => "dequantize",
-            Prim::Quantized(QuantizedOp::Matmul { .. }) => "quantized_matmul",
+            Prim::Fft { kind, .. } => kind.name(),
+            Prim::Linalg(op) => op.name(),
+            Prim::Quantized(op) => op.name(),
+            Prim::Grouped(op) => op.name(),
             Prim::Fast(op) => op.name(),
         }
     }

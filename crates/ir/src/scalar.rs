@@ -8,6 +8,7 @@ use num_complex::Complex32;
 ///
 /// Equality and hash are those of the bits, so `NaN == NaN` and `0.0 != -0.0`: what graph keys need.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Scalar {
     /// The value's bits in the low bytes.
     pub bits: u64,

@@ -4,16 +4,32 @@ use smallvec::SmallVec;
 use std::ops::{Deref, DerefMut};
 
 /// The dimensions of an array, outermost first; up to four are stored inline.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+#[derive(PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Shape(SmallVec<[usize; 4]>);
 
 /// Distances between neighbours along each axis, in elements; negative and zero are allowed.
 pub type Strides = SmallVec<[isize; 4]>;
 
+/// A copy of a few words; the derived one would go element by element.
+impl Clone for Shape {
+    #[inline]
+    fn clone(&self) -> Shape {
+        Shape::new(&self.0)
+    }
+}
+
 impl Shape {
     /// The shape of a scalar: no dimensions, one element.
     pub fn scalar() -> Shape {
         Shape::default()
+    }
+
+    /// Whether an array can have this shape: at most 32 axes, and elements whose bytes can be counted in
+    /// every dtype.
+    pub fn is_countable(&self) -> bool {
+        const MOST: usize = isize::MAX as usize / 8;
+        self.len() <= 32 && self.checked_size().is_some_and(|n| n <= MOST)
     }
 
     /// A shape from its dimensions.

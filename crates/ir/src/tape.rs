@@ -19,6 +19,18 @@ pub enum StepOp {
     Cast,
 }
 
+impl StepOp {
+    /// The public function's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            StepOp::Unary(op) => op.name(),
+            StepOp::Binary(op) => op.name(),
+            StepOp::Select => "where",
+            StepOp::Cast => "astype",
+        }
+    }
+}
+
 /// One instruction. Registers `0..inputs` hold the operands and are never written; each step writes
 /// one of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -6,7 +6,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | `nn` | `#[derive(Module)]`, linear layers, embeddings, norms |
+//! | `nn` | `#[derive(Module)]`, layers, activations, losses, initializers, optimizers |
 //! | `io` | safetensors, npy and npz, model folders, the Hugging Face hub |
 //! | `lm` | tokenizers, chat templates, models, generation |
 //!
@@ -50,11 +50,11 @@ pub use lazul_lm as lm;
 pub use lazul_nn as nn;
 
 /// What a program that uses Lazul needs: arrays and operations, and with the feature `nn` the trait
-/// and derive macro `Module`.
+/// and derive macro `Module` and the trait `Layer`.
 pub mod prelude {
     pub use lazul_core::prelude::*;
     #[cfg(feature = "nn")]
-    pub use lazul_nn::Module;
+    pub use lazul_nn::{Layer, Module};
 }
 
 /// The examples of the README and of the book are tests.
@@ -64,8 +64,22 @@ mod pages {
     mod readme {}
     #[doc = include_str!("../../../docs/src/introduction.md")]
     mod introduction {}
+    #[doc = include_str!("../../../docs/src/for-mlx-users.md")]
+    mod for_mlx_users {}
+    #[doc = include_str!("../../../docs/src/for-pytorch-users.md")]
+    mod for_pytorch_users {}
+    #[doc = include_str!("../../../docs/src/lazy-evaluation.md")]
+    mod lazy_evaluation {}
+    #[doc = include_str!("../../../docs/src/transforms.md")]
+    mod transforms {}
+    #[doc = include_str!("../../../docs/src/indexing.md")]
+    mod indexing {}
+    #[doc = include_str!("../../../docs/src/compile.md")]
+    mod compile {}
     #[doc = include_str!("../../../docs/src/errors.md")]
     mod errors {}
+    #[doc = include_str!("../../../docs/src/exported-functions.md")]
+    mod exported_functions {}
     #[doc = include_str!("../../../docs/src/numerics.md")]
     mod numerics {}
     #[doc = include_str!("../../../docs/src/adding-a-model.md")]

@@ -14,6 +14,18 @@ pub struct KvCache {
     offset: usize,
 }
 
+/// What a cache holds after an update. Shapes change only when room grows, so the steps of a generation
+/// have graphs of one form.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// `(b, heads, capacity, d)`.
+    pub keys: Array,
+    /// As `keys`.
+    pub values: Array,
+    /// Positions in use, one int32.
+    pub length: Array,
+}
+
 impl KvCache {
     /// An empty cache.
     pub fn new() -> KvCache {
@@ -30,11 +42,12 @@ impl KvCache {
         self.offset == 0
     }
 
-    /// Appends keys and values `(b, heads, t, d)` and returns all of them so far, as views.
+    /// Appends keys and values `(b, heads, t, d)` and returns all that there is room for, and how many
+    /// are in use.
     ///
     /// # Errors
     /// If an argument is a failed array, or its shape does not fit what is stored.
-    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+    pub fn update(&mut self, keys: &Array, values: &Array) -> Result<Stored> {
         let t = keys.dim(2)?;
         let end = self.offset + t;
         let start = Array::scalar(i32::try_from(self.offset).unwrap_or(i32::MAX));
@@ -42,18 +55,19 @@ impl KvCache {
             let why = format!("{t} keys, but {} values", values.dim(2)?);
             return Err(Error::new(ErrorKind::Shape, "kv_cache", why));
         }
-        let append = |store: &Option<Array>, new: &Array| -> Result<(Array, Array)> {
+        let append = |store: &Option<Array>, new: &Array| -> Result<Array> {
             let full = grow(store.clone(), new, self.offset, end)?;
             let full = full.dynamic_slice_update(new, &start, &[2]);
             full.check()?;
-            let all = full.slice_axis(2, 0, end as i64);
-            Ok((full, all))
+            Ok(full)
         };
         // Nothing is replaced before both fit: after an error the cache is what it was.
-        let (keys, all_keys) = append(&self.keys, keys)?;
-        let (values, all_values) = append(&self.values, values)?;
+        let keys = append(&self.keys, keys)?;
+        let values = append(&self.values, values)?;
+        let length = Array::scalar(i32::try_from(end).unwrap_or(i32::MAX));
+        let stored = Stored { keys: keys.clone(), values: values.clone(), length };
         (self.keys, self.values, self.offset) = (Some(keys), Some(values), end);
-        Ok((all_keys, all_values))
+        Ok(stored)
     }
 
     /// Forgets everything after the first `length` positions.
@@ -96,13 +110,16 @@ mod tests {
             let t = if step == 0 { 250 } else { 1 };
             let new = (arange(t, DType::F32) + (expected.len() as f32)).reshape([1, 1, t, 1]);
             expected.extend(new.to_vec::<f32>()?);
-            let (k, v) = cache.update(&new, &(&new * 2.0))?;
-            assert_eq!(k.to_vec::<f32>()?, expected);
-            assert_eq!((v * 0.5).to_vec::<f32>()?, expected);
+            let stored = cache.update(&new, &(&new * 2.0))?;
+            let n = expected.len();
+            assert_eq!(stored.length.item::<i32>()? as usize, n);
+            assert_eq!(stored.keys.to_vec::<f32>()?[..n], expected);
+            assert_eq!((stored.values * 0.5).to_vec::<f32>()?[..n], expected);
         }
         cache.truncate(3);
         let one = zeros([1, 1, 1, 1], DType::F32);
-        assert_eq!(cache.update(&one, &one)?.0.to_vec::<f32>()?, [0.0, 1.0, 2.0, 0.0]);
+        let stored = cache.update(&one, &one)?;
+        assert_eq!(stored.keys.to_vec::<f32>()?[..4], [0.0, 1.0, 2.0, 0.0]);
         Ok(())
     }
 }

@@ -21,6 +21,9 @@ pub enum Error {
     /// The model's configuration is not one that makes sense.
     #[error("config.json: {0}")]
     Config(String),
+    /// The generation was asked to stop before it gave a token.
+    #[error("cancelled")]
+    Cancelled,
     /// An argument is not allowed.
     #[error("{0}")]
     Argument(String),

@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 use crate::models::LanguageModel;
 use crate::sample::{Sampler, Sampling};
 use lazul_core::{Array, DType, async_eval, concatenate, eval};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How a generation runs.
@@ -17,11 +19,18 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// Prompt tokens that are processed at a time.
     pub prefill_step_size: usize,
+    /// Looked at between those steps: once it is true, the prompt is given up.
+    pub cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Default for GenerateOptions {
     fn default() -> GenerateOptions {
-        GenerateOptions { max_tokens: 100, sampling: Sampling::default(), prefill_step_size: 2048 }
+        GenerateOptions {
+            max_tokens: 100,
+            sampling: Sampling::default(),
+            prefill_step_size: 2048,
+            cancel: None,
+        }
     }
 }
 
@@ -50,7 +59,7 @@ impl<'m> Tokens<'m> {
     ///
     /// # Errors
     /// For an empty prompt, a token beyond the vocabulary, options out of range, and what goes wrong
-    /// while computing.
+    /// while computing; [`Error::Cancelled`] if `options.cancel` became true.
     pub fn new(
         model: &'m dyn LanguageModel,
         prompt: &[u32],
@@ -76,6 +85,9 @@ impl<'m> Tokens<'m> {
             let end = (done + step).min(prompt.len() - 1);
             let _ = model.features(&tokens(&prompt[done..end]), cache)?;
             eval(cache.iter().flat_map(KvCache::arrays))?;
+            if options.cancel.as_ref().is_some_and(|c| c.load(Relaxed)) {
+                return Err(Error::Cancelled);
+            }
             done = end;
             progress(done, prompt.len());
         }

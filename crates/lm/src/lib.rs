@@ -1,8 +1,8 @@
 //! Lazul's language models: tokenizers, chat templates, caches, the Llama family, sampling and
 //! generation.
 //!
-//! A [`Checkpoint`] is a model with its tokenizer, opened from a folder, the hub or the program's own
-//! bytes. [`Checkpoint::stream`] generates text. Below it, [`generate`] makes tokens from a
+//! A [`Checkpoint`] is a model with its tokenizer, opened from a folder, the hub, a GGUF file or the
+//! program's own bytes. [`Checkpoint::stream`] generates text. Below it, [`generate`] makes tokens from a
 //! [`LanguageModel`](models::LanguageModel), [`sample`] chooses them, [`cache`] remembers keys and values, and [`text`] is
 //! everything about characters.
 
@@ -13,13 +13,14 @@ pub mod checkpoint;
 pub mod config;
 pub mod error;
 pub mod generate;
+mod gguf;
 pub mod models;
 pub mod rope;
 pub mod sample;
 pub mod stream;
 pub mod text;
 
-pub use cache::KvCache;
+pub use cache::{KvCache, Stored};
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use generate::GenerateOptions;

@@ -27,11 +27,33 @@ pub struct Rope {
 #[derive(Debug, Clone)]
 enum Scaling {
     None,
-    Linear { factor: f64 },
-    Dynamic { factor: f64, longest: usize },
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
-    Yarn { factor: f64, fast: f64, slow: f64, original: f64, truncate: bool },
-    Long { short: Vec<f64>, long: Vec<f64>, original: usize },
+    Linear {
+        factor: f64,
+    },
+    Dynamic {
+        factor: f64,
+        longest: usize,
+    },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
+    Yarn {
+        factor: f64,
+        fast: f64,
+        slow: f64,
+        original: f64,
+        truncate: bool,
+    },
+    Long {
+        short: Vec<f64>,
+        long: Vec<f64>,
+        original: usize,
+    },
+    /// What each pair's wavelength is multiplied by.
+    Factors(Vec<f64>),
 }
 
 impl Rope {
@@ -120,6 +142,15 @@ impl Rope {
                 score_scale = scaling.positive("attention_factor", natural)?.powi(2);
                 Scaling::Long { short: read("short_factor")?, long: read("long_factor")?, original }
             }
+            // The form in which GGUF files have `llama3`: worked out.
+            "factors" => {
+                let list = scaling.floats("factors")?.unwrap_or_default();
+                if list.len() != dims / 2 || !list.iter().all(|&x| x > 0.0) {
+                    let why = format!("rope_scaling.factors needs {} factors above zero", dims / 2);
+                    return Err(Error::Config(why));
+                }
+                Scaling::Factors(list)
+            }
             other => {
                 return Err(Error::Config(format!("rope_scaling of type {other:?} is not known")));
             }
@@ -192,6 +223,9 @@ impl Rope {
                         })
                         .collect(),
                 )
+            }
+            Scaling::Factors(factors) => {
+                with(wave(self.base).zip(factors).map(|(w, f)| w * f).collect())
             }
             Scaling::Long { short, long, original } => {
                 let factors = if length > *original { long } else { short };

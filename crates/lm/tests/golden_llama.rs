@@ -40,7 +40,7 @@ type Tensors = BTreeMap<String, Array>;
 /// A folder's tensors, float ones in `dtype`.
 fn tensors(folder: &ModelFolder, dtype: DType) -> Tensors {
     let cast = |array: Array| match array.dtype().unwrap() {
-        DType::U32 => array,
+        DType::U32 | DType::U8 => array,
         _ => array.astype(dtype),
     };
     let arrays = folder.weights().unwrap().arrays;
@@ -63,14 +63,14 @@ fn model(case: &Value) -> Box<dyn LanguageModel> {
         let matrices: Vec<String> = tensors
             .iter()
             .filter(|(_, a)| a.ndim().unwrap() == 2)
-            .filter(|(_, a)| a.dim(-1).unwrap() % form.group_size as usize == 0)
+            .filter(|(_, a)| a.dim(-1).unwrap() % form.group_size() == 0)
             .map(|(name, _)| name.clone())
             .collect();
         for name in matrices {
             let q = tensors[&name].quantize(form).unwrap();
             let path = name.strip_suffix("weight").unwrap();
-            tensors.insert(format!("{path}scales"), q.scales);
-            tensors.insert(format!("{path}biases"), q.biases);
+            tensors.insert(format!("{path}scales"), q.scales.unwrap());
+            tensors.insert(format!("{path}biases"), q.biases.unwrap());
             tensors.insert(name, q.codes);
         }
     }
@@ -169,7 +169,9 @@ fn dequantized_weights_equal_mlx_bit_for_bit() -> Result<()> {
         };
         let number = |key: &str| case[key].as_u64().unwrap() as u32;
         let form = quantization(number("group_size"), number("bits"))?;
-        let q = lazul_core::Quantized { codes, scales, biases, form };
+        let biases = Some(biases);
+        let q =
+            lazul_core::Quantized { codes, scales: Some(scales), biases, global_scale: None, form };
         let ours = q.dequantize();
         if let Ok(expected) = get("dequantized") {
             let rows = expected.dim(0)? as i64;

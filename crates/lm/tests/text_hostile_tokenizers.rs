@@ -440,6 +440,10 @@ const UNITS: [(&str, &str); 20] = [
     ("long s", "ſ'S "),
 ];
 
+/// A tenfold text in less than fortyfold time; quadratic work would take a hundredfold. The rest is room
+/// for caches that the longer text leaves and for the neighbours on a shared machine.
+const STEEPEST: f64 = 1.6;
+
 #[test]
 fn work_grows_with_the_text_and_no_faster() {
     // Debug builds and shared machines are slow; growth is what the test is about.
@@ -455,19 +459,19 @@ fn work_grows_with_the_text_and_no_faster() {
     for (name, json) in &tokenizers {
         let tokenizer = HfTokenizer::from_json(json.as_bytes(), None).unwrap();
         for (unit_name, unit) in UNITS {
-            let mut times = [0.0f64; 2];
-            for (time, size) in times.iter_mut().zip(sizes) {
-                let text = unit.repeat(size / unit.len());
-                // The best of three: other work on the machine only ever adds.
-                *time = (0..3)
-                    .map(|_| {
-                        let start = Instant::now();
-                        let ids = tokenizer.encode(&text, true).unwrap();
-                        let encoded = start.elapsed().as_secs_f64();
-                        std::hint::black_box(ids);
-                        encoded
-                    })
-                    .fold(f64::INFINITY, f64::min);
+            // The best of three or more: other work on the machine only ever adds.
+            let texts = sizes.map(|size| unit.repeat(size / unit.len()));
+            let mut times = [f64::INFINITY; 2];
+            for round in 0..20 {
+                if round >= 3 && (times[1] / times[0].max(1e-4)).log10() < STEEPEST {
+                    break;
+                }
+                for (time, text) in times.iter_mut().zip(&texts) {
+                    let start = Instant::now();
+                    let ids = tokenizer.encode(text, true).unwrap();
+                    *time = time.min(start.elapsed().as_secs_f64());
+                    std::hint::black_box(ids);
+                }
             }
             let label = format!("{name}, {unit_name}");
             let per_byte = times[1] / sizes[1] as f64 * 1e9;
@@ -487,9 +491,7 @@ fn work_grows_with_the_text_and_no_faster() {
         "slowest {:.0} ns/byte ({}); steepest {:.2} ({})",
         slowest.0, slowest.1, steepest.0, steepest.1
     );
-    // A tenfold text in less than fortyfold time; quadratic work would take a hundredfold. The rest is
-    // room for caches that the longer text leaves and for the neighbours on a shared machine.
-    assert!(steepest.0 < 1.6, "{steepest:?}");
+    assert!(steepest.0 < STEEPEST, "{steepest:?}");
     let most = if cfg!(debug_assertions) { 20_000.0 } else { 2_000.0 };
     assert!(slowest.0 < most, "{slowest:?}");
 }

@@ -1,6 +1,6 @@
-"""files/: small npy, npz and safetensors files as different programs write them; files.json: what is in them.
+"""files/: small npy, npz, safetensors and GGUF files as different programs write them; files.json: what is in them.
 
-    pip install "mlx[cpu]" numpy ml_dtypes safetensors
+    pip install "mlx[cpu]" numpy ml_dtypes safetensors gguf
     python files.py
 
 Every file that is said to be readable is read back here by NumPy or by the safetensors package (or
@@ -16,6 +16,7 @@ import struct
 import zipfile
 from importlib.metadata import version
 
+import gguf
 import ml_dtypes
 import mlx.core as mx
 import numpy as np
@@ -283,13 +284,42 @@ def safetensors_files():
     refused("bad-tiny.safetensors", "safetensors", b"\x02\0\0", "three bytes")
 
 
+def gguf_files():
+    mine = {d: sample(d) for d in ("float32", "float16", "int8", "int16", "int32")}
+    mine["last"] = np.array([1, 2, 3], np.int8)
+    metadata = {"text": "a\nb", "count": mx.array(5, mx.uint32), "texts": ["a", "", "bc"], "numbers": mx.array([1.5, 2.5])}
+    mx.save_gguf(path("mlx.gguf"), {k: to_mlx(v) for k, v in mine.items()}, metadata)
+    back, _ = mx.load(path("mlx.gguf"), return_metadata=True)
+    assert all(same(back[k], v) for k, v in mine.items())
+    readable("mlx.gguf", "gguf", "mlx", mine, note="the last tensor is not padded")
+
+    w = gguf.GGUFWriter(path("gguf.gguf"), "test")
+    w.add_custom_alignment(64)
+    w.add_float64("f64", 1e300)
+    w.add_array("nested", [[1, 2], [3]])
+    more = {d: sample(d) for d in ("float64", "int64", "float32")}
+    for k, v in more.items():
+        w.add_tensor(k, v)
+    values = (np.arange(64, dtype=np.float32) - 32).reshape(2, 32)
+    w.add_tensor("q8_0", gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0), raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    blocks = next(t for t in gguf.GGUFReader(path("gguf.gguf")).tensors if t.name == "q8_0").data
+    numbers_ = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType.Q8_0)
+    more["q8_0"] = numbers_.astype(np.float16)
+    readable("gguf.gguf", "gguf", "gguf", more, note="aligned to 64 bytes; q8_0 are blocks, read as float16")
+
+
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     os.makedirs(OUT)
     npy_files()
     npz_files()
     safetensors_files()
-    versions = {p: version(p) for p in ("numpy", "mlx", "safetensors")}
+    gguf_files()
+    versions = {p: version(p) for p in ("numpy", "mlx", "safetensors", "gguf")}
     write_json("files.json", {"versions": versions}, CASES)
     for name in os.listdir(OUT):
         os.chmod(path(name), 0o644)

@@ -181,13 +181,13 @@ def reference_bf16(id, folder):
     CASES.append(c)
 
 
-def quantized(id, folder, tok, bits, group, keep, predicate=None):
+def quantized(id, folder, tok, bits, group, keep, predicate=None, mode="affine"):
     """mlx-lm's conversion in float32 and its logits: the last 8 positions, or all of a kept folder."""
     with tempfile.TemporaryDirectory() as tmp:
         src, dst = os.path.join(tmp, "src"), os.path.join(tmp, "dst")
         shutil.copytree(os.path.join(OUT, folder), src)
         tok.save_pretrained(src)
-        convert(src, dst, quantize=True, q_group_size=group, q_bits=bits, dtype="float32", quant_predicate=predicate)
+        convert(src, dst, quantize=True, q_group_size=group, q_bits=bits, q_mode=mode, dtype="float32", quant_predicate=predicate)
         logits = mlx_logits(dst, IDS)
         # The same weights, dequantized, through transformers: the product itself is not off
         dense, tensors = load(src), load_file(os.path.join(dst, "model.safetensors"))
@@ -195,9 +195,9 @@ def quantized(id, folder, tok, bits, group, keep, predicate=None):
             rules = json.load(f)["quantization"]
         state = dense.state_dict()
         for name in [n[: -len(".scales")] for n in tensors if n.endswith(".scales")]:
-            q = rules.get(name, {"bits": bits, "group_size": group})
-            parts = [mx.array(tensors[f"{name}.{p}"]) for p in ("weight", "scales", "biases")]
-            state[f"{name}.weight"].copy_(torch.from_numpy(np.array(mx.dequantize(*parts, q["group_size"], q["bits"]))))
+            q = {"mode": mode} | rules.get(name, {"bits": bits, "group_size": group})
+            parts = [mx.array(tensors[f"{name}.{p}"]) for p in ("weight", "scales", "biases") if f"{name}.{p}" in tensors]
+            state[f"{name}.weight"].copy_(torch.from_numpy(np.array(mx.dequantize(*parts, **q, dtype=mx.float32))))
         check = logits_of(dense, IDS)
         assert np.abs(check - logits).max() < 2e-4, (id, np.abs(check - logits).max())
         c = {"id": id, "base": folder, "bits": bits, "group_size": group, "compute": "float32", "source": "mlx-lm"}
@@ -352,6 +352,20 @@ def main():
         return True
 
     quantized("llama2-mixed", "llama2", tok, 4, 64, keep=True, predicate=mixed)
+
+    # Every mode in one model. The table stays dense: rows of small floats are bfloat16 in MLX.
+    def modes(path, module):
+        if "embed_tokens" in path:
+            return False
+        if "q_proj" in path:
+            return {"group_size": 32, "bits": 8, "mode": "mxfp8"}
+        if "k_proj" in path:
+            return {"group_size": 16, "bits": 4, "mode": "nvfp4"}
+        if "v_proj" in path:
+            return {"group_size": 64, "bits": 8, "mode": "affine"}
+        return True
+
+    quantized("llama2-modes", "llama2", tok, 4, 32, keep=True, predicate=modes, mode="mxfp4")
 
     head = {
         "versions": {p: version(p) for p in ("transformers", "torch", "mlx", "mlx-lm", "tokenizers")},

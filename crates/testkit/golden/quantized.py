@@ -1,11 +1,11 @@
-"""quantized.safetensors, quantized.json: affine quantization, bit for bit, and products with it.
+"""quantized.safetensors, quantized.json: quantization, bit for bit, and products with it.
 
     pip install "mlx[cpu]" numpy ml_dtypes safetensors
     python quantized.py
 
-`quantize` below is the algorithm of MLX once more in NumPy, from probing it as a black box. The
-script fails unless codes, scales and biases equal MLX's bit for bit: in float32 and, since nothing
-accumulates here, for float16 and bfloat16 weights too. Dequantized values are scale * code + bias
+`quantize` and `quantize_floats` below are the algorithms of MLX once more in NumPy, from probing it as
+a black box. The script fails unless codes, scales and biases equal MLX's bit for bit: in float32 and,
+for affine codes, since nothing accumulates here, for float16 and bfloat16 weights too. Dequantized values are scale * code + bias
 in float32; the half dtypes round that once, whereas MLX rounds the product and the sum. Products
 are summed in float64 over those values and rounded to float32 at the end.
 """
@@ -20,7 +20,9 @@ from golden import np_dtype, write_json, write_safetensors
 
 f32 = np.float32
 TENSORS, CASES = {}, []
-BITS, GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
+BITS, GROUPS = (1, 2, 3, 4, 5, 6, 8), (32, 64, 128)
+FLOATS = {"mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+E2M1 = f32([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 def pack(codes, bits):
@@ -41,6 +43,10 @@ def quantize(w, group_size, bits):
     q0 = np.rint(edge / scale)
     bias = np.where(q0 != 0, edge, f32(0))
     scale = np.where(q0 != 0, edge / np.where(q0 != 0, q0, f32(1)), scale).astype(f32)
+    if bits == 1:
+        # of zeros of both signs the first one counts
+        bottom = np.take_along_axis(g, g.argmin(-1)[..., None], -1)[..., 0]
+        scale, bias = np.maximum(top - bottom, f32(1e-7)), bottom
     codes = np.clip(np.rint((g - bias[..., None]) / scale[..., None]), 0, n)
     codes = codes.astype(np.uint32).reshape(w.shape)
     return pack(codes, bits), scale.astype(w.dtype), bias.astype(w.dtype), codes
@@ -50,6 +56,47 @@ def dequantize(codes, scales, biases, group_size):
     g = codes.astype(f32).reshape(*codes.shape[:-1], -1, group_size)
     w = scales.astype(f32)[..., None] * g + biases.astype(f32)[..., None]
     return w.reshape(codes.shape).astype(scales.dtype)
+
+
+def e4m3(x):
+    return np.clip(x, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+
+
+def quantize_floats(w, mode, global_scale):
+    """(packed, scales, dequantized) of float32 weights; a global scale is for nvfp4 alone."""
+    group_size, bits = FLOATS[mode]
+    g = w.reshape(*w.shape[:-1], -1, group_size)
+    top = np.abs(g).max(-1, keepdims=True)
+    enc, dec = (f32(1), f32(1)) if global_scale is None else (f32(2688) / global_scale, global_scale / f32(2688))
+    if mode == "nvfp4":
+        scales = e4m3(top / f32(6) * enc)
+        step = scales.astype(f32)
+        x = g / np.where(step == 0, f32(np.inf), step) * enc
+        step, scales = step * dec, scales.view(np.uint8)
+    else:
+        ratio = top / f32(6 if bits == 4 else 448)
+        m, e = np.frexp(ratio)  # m in [0.5, 1): the ratio is at most 2**e, and at most 2**(e - 1) if m is 0.5
+        e = np.where(ratio == 0, 0, np.where(m == 0.5, e - 1, e))
+        step, scales = np.ldexp(f32(1), e), (e + 127).astype(np.uint8)
+        x = g / step
+    if bits == 4:
+        codes = (np.abs(x)[..., None] > (E2M1[1:] + E2M1[:-1]) / 2).sum(-1)  # ties go toward zero
+        values, codes = np.copysign(E2M1[codes], np.where(codes > 0, x, 1)), np.where((x < 0) & (codes > 0), codes + 8, codes)
+    else:
+        values, codes = e4m3(x).astype(f32), e4m3(x).view(np.uint8)
+    packed = pack(codes.astype(np.uint32).reshape(w.shape), bits)
+    return packed, scales[..., 0], (values * step).astype(f32).reshape(w.shape)
+
+
+def quantize_floats_both(w, mode, global_scale=None):
+    ours = quantize_floats(w, mode, global_scale)
+    extra = {} if global_scale is None else {"global_scale": mx.array(global_scale)}
+    packed, scales = mx.quantize(mx.array(w), mode=mode, **extra)
+    dense = mx.dequantize(packed, scales, mode=mode, dtype=mx.float32, **extra)
+    for name, a, b in zip(("packed", "scales", "dequantized"), ours, (packed, scales, dense)):
+        b = np.array(b)
+        assert a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes(), (name, mode, global_scale)
+    return ours
 
 
 def to_mlx(a):
@@ -93,12 +140,77 @@ def weights():
     return w
 
 
+def float_weights(mode, global_scale):
+    """Eight rows of 128 with what small floats find difficult; groups of 32 are two of nvfp4's."""
+    r = np.random.default_rng(11)
+    w = r.normal(size=(8, 128)).astype(f32)
+    w[1] = np.repeat(f32([0.0, -0.0, 6.0, -448.0]), 32)
+    # Far beyond its range nvfp4 saturates; MLX gives up on that from about 1e9 on, and stores zeros.
+    w[2] *= np.repeat(f32([1e5 if mode == "nvfp4" else 1e30, 1e-30, 1e4, 1e-4]), 32)
+    # The largest of a group at, just below and just above what a scale reaches.
+    top = f32(448 if mode == "mxfp8" else 6)
+    ends = [top, np.nextafter(top, f32(0)), np.nextafter(top, f32(1e9)), top * f32(0.25)]
+    w[3] = np.clip(w[3], -0.2, 0.2)
+    w[3, ::32] = ends
+    w[4] = np.clip(w[4], -1, 1) * f32(2.0**-100)
+    w[4, ::32] = f32(ends) * f32(2.0**-100)
+    # Ties between codes, from both sides, with a scale of 1.
+    if mode == "mxfp8":
+        values = np.arange(1, 126, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(f32)
+        ties = (values[1:] + values[:-1])[:120] / 2
+        w[5] = np.concatenate([[448, -448, 0, 0], ties, [448, 448, 448, 448]])
+        w[5, ::32] = 448
+    else:
+        ties = (E2M1[1:] + E2M1[:-1]) / 2
+        ties = np.concatenate([[6], ties, -ties, [0]]).astype(f32)
+        w[5] = np.tile(ties, 8)
+    w[6] = np.nextafter(w[5], f32(1e9))
+    w[7] = np.nextafter(w[5], f32(-1e9))
+    # Scales of nvfp4 near their ties, with elements near theirs.
+    if global_scale is not None:
+        s = np.arange(0x40, 0x48, dtype=np.uint8).view(ml_dtypes.float8_e4m3fn).astype(f32)
+        w[0] = (w[5].reshape(8, 16) * (s + f32(0.125)).reshape(8, 1) * (global_scale / f32(2688))).reshape(-1)
+        w[1] = np.nextafter(w[0], f32(1))
+    return w
+
+
+def floats():
+    for mode, (group_size, bits) in FLOATS.items():
+        for global_scale in [None] + ([f32(3), f32(0.37), f32(1000)] if mode == "nvfp4" else []):
+            id = mode if global_scale is None else f"{mode}.{global_scale}"
+            TENSORS[f"w.{id}"] = w = float_weights(mode, global_scale)
+            t = dict(zip(("packed", "scales", "dequantized"), quantize_floats_both(w, mode, global_scale)))
+            TENSORS.update({f"{id}.{k}": v for k, v in t.items()})
+            c = {"id": f"quantize.{id}", "fn": "quantize", "mode": mode, "bits": bits, "group_size": group_size}
+            if global_scale is not None:
+                TENSORS[f"{id}.global_scale"] = np.array([global_scale])
+                t["global_scale"] = None
+            CASES.append(c | {"w": f"w.{id}"} | {k: f"{id}.{k}" for k in t})
+
+
+def products(id, parts, dense, xs, transpose, form):
+    TENSORS.update({f"{id}.{k}": v for k, v in parts.items()})
+    for x in xs:
+        wide = dense.astype(np.float64)
+        out = TENSORS[x].astype(np.float64) @ (wide.T if transpose else wide)
+        args = [mx.array(t) for t in (TENSORS[x], *parts.values())]
+        theirs = np.array(mx.quantized_matmul(*args, transpose=transpose, **form))
+        # bounds the rounding of a sum of K products, whatever its order
+        scale = np.abs(TENSORS[x]).astype(np.float64) @ np.abs(wide.T if transpose else wide)
+        atol = float(f32(2e-6 * scale.max()))
+        assert np.allclose(theirs, out, rtol=1e-5, atol=atol), (id, np.abs(theirs - out).max(), atol)
+        TENSORS[f"{id}.{x}.out"] = out.astype(f32)
+        c = {"id": f"quantized_matmul.{id}.{x}", "fn": "quantized_matmul", "transpose": transpose} | form
+        c |= {"x": x} | {k: f"{id}.{k}" for k in parts}
+        CASES.append(c | {"out": f"{id}.{x}.out", "rtol": 1e-5, "atol": atol})
+
+
 def main():
     base = weights()
     for dtype in ("float32", "float16", "bfloat16"):
         w = base.copy()
         if dtype == "float16":
-            w[3] = np.clip(w[3], -60000, 60000)  # stay finite
+            w[3] = np.clip(w[3], -30000, 30000)  # scales stay finite
         w = w.astype(np_dtype(dtype))
         TENSORS[f"w.{dtype}"] = w
         for bits in BITS:
@@ -129,21 +241,14 @@ def main():
                 if group == 128 and bits not in (2, 4, 8):
                     continue
                 id = f"{'nt' if transpose else 'nn'}.b{bits}.g{group}"
-                packed, scales, biases, dense = quantize_both(w, group, bits)
-                TENSORS.update({f"{id}.packed": packed, f"{id}.scales": scales, f"{id}.biases": biases})
-                for x in xs if group == 64 else xs[:2]:
-                    wide = dense.astype(np.float64)
-                    out = TENSORS[x].astype(np.float64) @ (wide.T if transpose else wide)
-                    args = [mx.array(t) for t in (TENSORS[x], packed, scales, biases)]
-                    theirs = np.array(mx.quantized_matmul(*args, transpose=transpose, group_size=group, bits=bits))
-                    # bounds the rounding of a sum of K products, whatever its order
-                    scale = np.abs(TENSORS[x]).astype(np.float64) @ np.abs(wide.T if transpose else wide)
-                    atol = float(f32(2e-6 * scale.max()))
-                    assert np.allclose(theirs, out, rtol=1e-5, atol=atol), (id, np.abs(theirs - out).max(), atol)
-                    TENSORS[f"{id}.{x}.out"] = out.astype(f32)
-                    c = {"id": f"quantized_matmul.{id}.{x}", "fn": "quantized_matmul", "transpose": transpose}
-                    c |= {"bits": bits, "group_size": group, "x": x, "packed": f"{id}.packed", "scales": f"{id}.scales"}
-                    CASES.append(c | {"biases": f"{id}.biases", "out": f"{id}.{x}.out", "rtol": 1e-5, "atol": atol})
+                *t, dense = quantize_both(w, group, bits)
+                t = dict(zip(("packed", "scales", "biases"), t))
+                products(id, t, dense, xs if group == 64 else xs[:2], transpose, {"bits": bits, "group_size": group})
+        for mode, (group, bits) in FLOATS.items():
+            *t, dense = quantize_floats_both(w, mode)
+            t, form = dict(zip(("packed", "scales"), t)), {"mode": mode, "bits": bits, "group_size": group}
+            products(f"{'nt' if transpose else 'nn'}.{mode}", t, dense, xs, transpose, form)
+    floats()
 
     write_safetensors("quantized.safetensors", TENSORS)
     write_json("quantized.json", {"source": "mlx " + version("mlx"), "tensors": "quantized.safetensors"}, CASES)

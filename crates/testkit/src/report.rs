@@ -28,6 +28,11 @@ impl Report {
         self.case(id, if ok { Ok(()) } else { Err(why()) });
     }
 
+    /// Failures noted so far.
+    pub fn failures(&self) -> usize {
+        self.failures.len()
+    }
+
     /// Ends the test.
     ///
     /// # Panics

@@ -105,7 +105,9 @@ fn attention() -> Result<()> {
                 Mask::Array(added.clone()),
             ];
             for mask in masks {
-                for sink in [None, Some(&sinks)] {
+                for (sink, used) in
+                    [(None, None), (Some(&sinks), None), (Some(&sinks), Some(tk / 2))]
+                {
                     let (causal, window) = match &mask {
                         Mask::Causal => (true, 0),
                         Mask::Window(n) => (true, *n as u32),
@@ -116,15 +118,23 @@ fn attention() -> Result<()> {
                         inputs.push(mask.broadcast_to([2, 4, tq, tk]));
                     }
                     inputs.extend(sink.cloned());
+                    let used = used.map(|n| Array::from_slice(&[n as i32], [1]));
+                    inputs.extend(used.clone());
                     let op = FastOp::Attention {
                         scale: F32Bits::new(0.25),
                         causal,
                         window,
                         mask: matches!(mask, Mask::Array(_)),
                         sinks: sink.is_some(),
+                        length: used.is_some(),
                     };
                     let name = format!("{dtype} {tq}x{tk} {mask:?} sinks {}", sink.is_some());
-                    let how = Attention { scale: 0.25, mask: mask.clone(), sinks: sink };
+                    let how = Attention {
+                        scale: 0.25,
+                        mask: mask.clone(),
+                        sinks: sink,
+                        length: used.as_ref(),
+                    };
                     let ours = fast::scaled_dot_product_attention(&q, &k, &v, &how);
                     check(&name, &ours, &fallback(&op, &inputs)?, bound)?;
                 }

@@ -7,47 +7,18 @@
 
 use lazul_core::fast::{self, Attention, Mask, Rope};
 use lazul_core::ints::{IntoAxes, Ints};
-use lazul_core::ops::shape::Pad;
+use lazul_core::ops::join::Pad;
 use lazul_core::{
-    Array, Complex32, DType, Scan, Tolerance, arange_step, concatenate, eye, linspace, meshgrid,
-    stack, tri, where_, zeros,
+    Array, Complex32, ConvolveMode, DType, Index, Scan, Side, Slice, Tolerance, arange_step,
+    bartlett, blackman, concatenate, convolve, einsum, eye, hamming, hanning, linspace,
+    linspace_open, meshgrid, stack, tri, where_, zeros,
 };
-use lazul_testkit::{Case, Golden, Report, Rule, compare};
+use lazul_testkit::{Case, Golden, Report, Rule, compare, convolution};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Operations, or single cases of one, that the core does not have yet.
-const NOT_YET: &[&str] = &[
-    "addmm",
-    "bartlett",
-    "blackman",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "convolve",
-    "cross_entropy",
-    "diag",
-    "diff",
-    "einsum",
-    "gather",
-    "hamming",
-    "hanning",
-    "kron",
-    "linspace.4",
-    "searchsorted",
-    "slice_update.empty.reverse",
-    "slice_update.last",
-    "slice_update.negative.ends",
-    "slice_update.past.ends",
-    "slice_update.reverse",
-    "slice_update.reverse.step",
-    "slice_update.step",
-    "trace",
-    "vecdot",
-];
+const NOT_YET: &[&str] = &["cross_entropy"];
 
 /// Where we differ on purpose.
 struct Deliberate {
@@ -152,9 +123,13 @@ fn tolerance(a: &Case) -> Tolerance {
 }
 
 /// `[start, stop, step]` for each leading axis; null for what is left out.
-fn slices(a: &Case) -> Vec<[Option<i64>; 3]> {
+fn slices(a: &Case) -> Vec<Index> {
     let list = a.get("slices").as_array().expect("slices");
-    list.iter().map(|s| [s[0].as_i64(), s[1].as_i64(), s[2].as_i64()]).collect()
+    let slice = |s: &Value| {
+        let step = s[2].as_i64().unwrap_or(1);
+        Index::Slice(Slice { start: s[0].as_i64(), stop: s[1].as_i64(), step })
+    };
+    list.iter().map(slice).collect()
 }
 
 /// The operation of a case, or `None` if the core does not have it. Several outputs in order.
@@ -185,10 +160,6 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
             x[0].at(&x[1..x.len() - 1]).$f(&x[x.len() - 1])
         };
     }
-    let keep = |y: Array| match (a.flag("keepdims"), a.get("axis").as_i64()) {
-        (true, Some(axis)) => y.expand_dims(axis),
-        _ => y,
-    };
     Some(Ok(vec![match op {
         // One operand, element by element.
         "abs" => x[0].abs(),
@@ -296,13 +267,15 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         "std" => reduce!(std, std_keepdims, a.get("ddof").as_i64().unwrap_or(0) as usize),
         "logsumexp" => reduce!(logsumexp, logsumexp_keepdims),
         "median" => reduce!(median, median_keepdims),
-        "count_nonzero" => keep(x[0].count_nonzero(axes(a))),
+        "count_nonzero" => reduce!(count_nonzero, count_nonzero_keepdims),
         "minmax" => {
-            let (low, high) = x[0].minmax(axes(a));
-            return Some(Ok(vec![keep(low), keep(high)]));
+            let (low, high) = reduce!(minmax, minmax_keepdims);
+            return Some(Ok(vec![low, high]));
         }
-        "argmax" => keep(run_along!(argmax)),
-        "argmin" => keep(run_along!(argmin)),
+        "argmax" if a.flag("keepdims") => run_along!(argmax_keepdims),
+        "argmax" => run_along!(argmax),
+        "argmin" if a.flag("keepdims") => run_along!(argmin_keepdims),
+        "argmin" => run_along!(argmin),
         "softmax" => x[0].softmax(axes(a)),
         "cumsum" => scan!(cumsum),
         "cumprod" => scan!(cumprod),
@@ -311,6 +284,10 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         "logcumsumexp" => scan!(logcumsumexp),
         "sort" => run_along!(sort),
         "argsort" => run_along!(argsort),
+        "searchsorted" => {
+            let right = a.str("side") == "right";
+            x[0].searchsorted(&x[1], if right { Side::Right } else { Side::Left })
+        }
         "topk" => run_along!(topk, int(a, "k") as usize),
         "partition" => run_along!(partition, int(a, "kth")),
         "argpartition" => run_along!(argpartition, int(a, "kth")),
@@ -325,23 +302,14 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
             y.take_along_axis(&x[1], axis)
         }
         "put_along_axis" => x[0].put_along_axis(&x[1], &x[2], int(a, "axis")),
-        "slice" => {
-            slices(a).iter().enumerate().fold(x[0].clone(), |x, (axis, &[start, stop, step])| {
-                x.slice_step(axis as i64, start, stop, step.unwrap_or(1))
-            })
-        }
-        "slice_update" => {
-            let slices = slices(a);
-            if slices.iter().any(|s| s[2].is_some_and(|step| step != 1)) {
-                return None;
+        "slice" => x[0].index(&slices(a)[..]),
+        "slice_update" => x[0].at(&slices(a)[..]).set(&x[1]),
+        "gather" => {
+            let mut words = vec![Index::Slice(Slice::ALL); 3];
+            for (axis, index) in a.ints("axes").iter().zip(&x[1..]) {
+                words[*axis as usize] = Index::Array(index.clone());
             }
-            let mut starts = vec![0; x[0].ndim().ok()?];
-            for (axis, [start, ..]) in slices.iter().enumerate() {
-                let n = x[0].dim(axis as i64).ok()? as i64;
-                let start = start.unwrap_or(0);
-                starts[axis] = if start < 0 { start + n } else { start };
-            }
-            x[0].slice_update(&x[1], starts)
+            x[0].index(words)
         }
         "at_add" => at!(add),
         "at_subtract" => at!(subtract),
@@ -379,26 +347,16 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
             };
             x[0].pad(&widths, mode)
         }
-        "roll" => {
-            let (shifts, axes) = (a.ints("shift"), a.ints("axis"));
-            if axes.is_empty() {
-                x[0].reshape([-1]).roll(shifts[0], 0).reshape(x[0].shape().ok()?)
-            } else {
-                let shift = |i: usize| shifts[i.min(shifts.len() - 1)];
-                (0..axes.len()).fold(x[0].clone(), |x, i| x.roll(shift(i), axes[i]))
-            }
-        }
+        "roll" => x[0].roll(a.ints("shift"), axes(a)),
         "flip" => x[0].flip(a.ints("axis")),
         "repeat" => run_along!(repeat, int(a, "repeats") as usize),
         "tile" => x[0].tile(a.ints("reps")),
         "tril" => x[0].tril(int(a, "k")),
         "triu" => x[0].triu(int(a, "k")),
-        "diagonal" => {
-            let rank = x[0].ndim().ok()? as i64;
-            let last = [int(a, "axis1"), int(a, "axis2")];
-            let order: Vec<i64> = (0..rank).filter(|i| !last.contains(i)).chain(last).collect();
-            x[0].transpose(order).diagonal(int(a, "offset"))
-        }
+        "diagonal" => x[0].diagonal_of(int(a, "offset"), int(a, "axis1"), int(a, "axis2")),
+        "trace" => x[0].trace_of(int(a, "offset"), int(a, "axis1"), int(a, "axis2")),
+        "diag" => x[0].diag(int(a, "k")),
+        "diff" => x[0].diff(int(a, "n") as usize, int(a, "axis")),
 
         // New arrays.
         "eye" => eye(int(a, "n") as usize, int(a, "m") as usize, int(a, "k"), DType::F32),
@@ -413,16 +371,34 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         "linspace" if a.flag("endpoint") => {
             linspace(a.float("start"), a.float("stop"), int(a, "num") as usize, DType::F32)
         }
+        "linspace" => {
+            linspace_open(a.float("start"), a.float("stop"), int(a, "num") as usize, DType::F32)
+        }
+        "bartlett" => bartlett(int(a, "M") as usize),
+        "blackman" => blackman(int(a, "M") as usize),
+        "hamming" => hamming(int(a, "M") as usize),
+        "hanning" => hanning(int(a, "M") as usize),
 
         // Products.
+        "conv1d" | "conv2d" | "conv3d" | "conv_transpose1d" | "conv_transpose2d"
+        | "conv_transpose3d" => convolution(op, &x[0], &x[1], a)?,
+        "convolve" => {
+            let mode = match a.str("mode") {
+                "full" => ConvolveMode::Full,
+                "same" => ConvolveMode::Same,
+                _ => ConvolveMode::Valid,
+            };
+            convolve(&x[0], &x[1], mode)
+        }
         "matmul" => x[0].matmul(&x[1]),
+        "addmm" => x[0].addmm(&x[1], &x[2], a.float("alpha"), a.float("beta")),
         "outer" => x[0].outer(&x[1]),
         "inner" => x[0].inner(&x[1]),
+        "kron" => x[0].kron(&x[1]),
+        "vecdot" => x[0].vecdot(&x[1], int(a, "axis")),
+        "einsum" => einsum(a.str("subscripts"), x),
         "tensordot" => match a.get("axes").as_i64() {
-            Some(n) => {
-                let (left, right): (Vec<i64>, Vec<i64>) = ((-n..0).collect(), (0..n).collect());
-                x[0].tensordot(&x[1], &left, &right)
-            }
+            Some(n) => x[0].tensordot_count(&x[1], n as usize),
             None => {
                 let axes = a.ints("axes");
                 let (left, right) = axes.split_at(axes.len() / 2);
@@ -451,7 +427,8 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
                 _ => Mask::None,
             };
             let sinks = a.flag("sinks").then(|| &x[x.len() - 1]);
-            let how = Attention { scale: a.float("scale") as f32, mask, sinks };
+            let how =
+                Attention { scale: a.float("scale") as f32, mask, sinks, ..Default::default() };
             fast::scaled_dot_product_attention(&x[0], &x[1], &x[2], &how)
         }
         _ => return None,

@@ -19,3 +19,19 @@ fn printed_arrays() {
     }
     report.finish();
 }
+
+#[test]
+fn options_hold_where_the_format_says_nothing() {
+    use lazul_core::print::{PrintOptions, printoptions};
+    let golden = Golden::load("print");
+    let mut report = Report::new();
+    for case in &golden.cases {
+        let Some(decimals) = case.get("precision").as_u64() else { continue };
+        let x = golden.tensor_of(case, "tensor");
+        let options = PrintOptions { precision: Some(decimals as usize) };
+        let (printed, asked) = printoptions(options, || (x.to_string(), format!("{x:.1}")));
+        report.expect(case.id(), printed == case.str("text"), || printed);
+        report.expect(case.id(), asked == format!("{x:.1}"), || asked);
+    }
+    report.finish();
+}

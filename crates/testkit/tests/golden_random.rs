@@ -5,16 +5,6 @@ use lazul_core::{Array, DType, random};
 use lazul_testkit::{Case, Golden, Report, Rule, array_of, compare};
 use serde_json::Value;
 
-/// Draws that the core does not offer.
-const NOT_YET: &[(&str, &str)] = &[
-    ("multivariate_normal", "needs a matrix decomposition"),
-    ("truncated_normal-215", "bounds that are arrays"),
-    ("categorical-224", "a shape in front of that of the distributions"),
-    ("categorical-225", "a shape in front of that of the distributions"),
-    ("categorical-232", "a shape in front of that of the distributions"),
-    ("categorical-233", "a shape in front of that of the distributions"),
-];
-
 /// A number or an array of them, broadcasting, as the file has parameters of distributions.
 fn parameter(value: &Value, dtype: DType) -> Array {
     match value {
@@ -31,12 +21,6 @@ fn parameter(value: &Value, dtype: DType) -> Array {
         }
         one => array_of(&Value::Array(vec![one.clone()]), &[], dtype),
     }
-}
-
-/// `x * scale + loc` as far as they are given.
-fn moved(x: Array, args: &Case) -> Array {
-    let x = args.get("scale").as_f64().map_or(x.clone(), |scale| x * scale);
-    args.get("loc").as_f64().map_or(x.clone(), |loc| x + loc)
 }
 
 /// What the core draws for a case; `None` if it does not offer that.
@@ -66,7 +50,7 @@ fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
                 case.id()
             );
             let at: Vec<i64> = args.ints("at");
-            all.take(&Array::from_slice(&at, [at.len()]), 0)
+            all.take(Array::from_slice(&at, [at.len()]), 0)
         }
         "uniform" => random::uniform(given("low", dtype), given("high", dtype), shape, dtype, key),
         "randint" => {
@@ -75,29 +59,41 @@ fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
         "bernoulli" => random::bernoulli(given("p", DType::F32), shape, key),
         "permutation" => random::permutation(args.float("n") as usize, key),
         "permutation_of" => {
-            let (x, axis) = (given("x", dtype), args.float("axis") as i64);
-            let order = random::permutation(x.dim(axis).ok()?, key);
-            x.take(&order, axis)
+            random::permutation_of(&given("x", dtype), args.float("axis") as i64, key)
         }
-        "normal" => moved(random::normal(shape, dtype, key), &args),
-        "laplace" => moved(random::laplace(shape, dtype, key), &args),
+        "normal" | "laplace" => {
+            let plain = args.get("loc").is_null() && args.get("scale").is_null();
+            let (loc, scale) = (args.float("loc"), args.get("scale").as_f64().unwrap_or(1.0));
+            match (case.str("fn"), plain) {
+                ("normal", true) => random::normal(shape, dtype, key),
+                ("normal", false) => random::normal_with(loc, scale, shape, dtype, key),
+                (_, true) => random::laplace(shape, dtype, key),
+                (_, false) => random::laplace_with(loc, scale, shape, dtype, key),
+            }
+        }
         "gumbel" => random::gumbel(shape, dtype, key),
         "erfinv" => {
             let low = -1.0 + 2f64.powi(-24);
             random::uniform(low, 1.0, shape, DType::F32, key).erfinv()
         }
-        "truncated_normal" if args.get("lower").is_array() => return None,
         "truncated_normal" => {
-            let (lower, upper) = (args.float("lower") as f32, args.float("upper") as f32);
+            let (lower, upper) = (given("lower", DType::F32), given("upper", DType::F32));
             random::truncated_normal(lower, upper, shape, dtype, key)
+        }
+        "multivariate_normal" => {
+            // The file's shape has the vectors' axis too.
+            let shape = &shape[..shape.len() - 1];
+            let (mean, cov) = (given("mean", DType::F32), given("cov", DType::F32));
+            random::multivariate_normal(&mean, &cov, shape, dtype, key)
         }
         "categorical" => {
             let logits = array_of(args.get("logits"), &args.ints("logits_shape"), DType::F32);
             let num = args.get("num_samples").as_u64().map(|n| n as usize);
-            if !args.get("shape").is_null() {
-                return None;
+            let axis = args.float("axis") as i64;
+            match args.get("shape").is_null() {
+                true => random::categorical(&logits, axis, num, key),
+                false => random::categorical_shaped(&logits, axis, args.ints("shape"), key),
             }
-            random::categorical(&logits, args.float("axis") as i64, num, key)
         }
         "implicit" => {
             random::seed(args.str("seed").parse().expect("a seed"));
@@ -120,7 +116,6 @@ fn draw(case: &Case) -> Option<Result<Array, lazul_core::Error>> {
 fn draws() {
     let golden = Golden::load("random");
     let mut report = Report::new();
-    let listed = |c: &Case| NOT_YET.iter().any(|(name, _)| *name == c.str("fn") || *name == c.id());
     for case in &golden.cases {
         let id = case.id();
         let ours = match draw(case) {
@@ -130,12 +125,10 @@ fn draws() {
                 continue;
             }
             None => {
-                report
-                    .expect(id, listed(case), || "is not offered, and not in NOT_YET".to_string());
+                report.case(id, Err("is not offered"));
                 continue;
             }
         };
-        report.expect(id, !listed(case), || "is offered, but in NOT_YET".to_string());
         let theirs = array_of(case.get("values"), &case.ints("shape"), case.dtype("dtype"));
         let rule = match case.flag("exact") {
             true => Rule::EXACT,
@@ -163,5 +156,65 @@ fn continuous_distributions_are_of_floats() {
             let allowed = dtype.is_float() || i == 0 && dtype == DType::C64;
             assert_eq!(x.dtype().ok(), allowed.then_some(dtype), "{i} {dtype}");
         }
+    }
+}
+
+/// Means and covariances of many draws are those asked for, also of a matrix that has no inverse.
+#[test]
+fn normal_vectors_have_their_mean_and_covariance() {
+    let n = 40_000usize;
+    let wanted = [
+        ([1.0f32, -2.0, 0.5], [2.0f32, 0.6, -0.3, 0.6, 1.0, 0.2, -0.3, 0.2, 0.5]),
+        ([0.0, 3.0, 1.0], [1.0, 2.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 0.0]),
+    ];
+    for (i, (mean, cov)) in wanted.into_iter().enumerate() {
+        let (m, c) = (Array::from_slice(&mean, [3]), Array::from_slice(&cov, [3, 3]));
+        let key = random::key(i as u64 + 5);
+        let x = random::multivariate_normal(&m, &c, [n], DType::F32, Some(&key));
+        let x = x.to_vec::<f32>().unwrap();
+        let average = |f: &dyn Fn(&[f32]) -> f64| x.chunks(3).map(f).sum::<f64>() / n as f64;
+        let center: Vec<f64> = (0..3).map(|a| average(&|v| v[a] as f64)).collect();
+        for a in 0..3 {
+            // Five standard errors.
+            let off = (center[a] - mean[a] as f64).abs();
+            assert!(off < 5.0 * (cov[4 * a] as f64 / n as f64).sqrt() + 1e-6, "mean {a}: {off}");
+            for b in 0..3 {
+                let of = |v: &[f32]| (v[a] as f64 - center[a]) * (v[b] as f64 - center[b]);
+                let (aa, bb, ab) = (cov[4 * a] as f64, cov[4 * b] as f64, cov[3 * a + b] as f64);
+                let bound = 5.0 * ((aa * bb + ab * ab) / n as f64).sqrt() + 1e-6;
+                let off = (average(&of) - ab).abs();
+                assert!(off < bound, "covariance {a}, {b}: {off} of {bound}");
+            }
+        }
+    }
+}
+
+#[test]
+fn normal_vectors_of_wrong_operands() {
+    let key = random::key(0);
+    let draw = |mean: &Array, cov: &Array, shape: &[usize], dtype: DType| {
+        let drawn = random::multivariate_normal(mean, cov, shape, dtype, Some(&key));
+        drawn.check().unwrap_err().to_string()
+    };
+    let zeros = |shape: &[usize]| lazul_core::zeros(shape, DType::F32);
+    let (mean, cov) = (zeros(&[2]), zeros(&[2, 2]));
+    let says = |text: String, what: &str| assert!(text.starts_with(what), "{text}");
+    says(
+        draw(&mean, &zeros(&[2, 3]), &[4], DType::F32),
+        "[multivariate_normal] needs means (…, d) and covariances (…, d, d); operands: \
+         float32(2,), float32(2,3); at ",
+    );
+    says(
+        draw(&zeros(&[3, 2]), &cov, &[4], DType::F32),
+        "[multivariate_normal] means and covariances do not broadcast to (4,); operands: \
+         float32(3,2), float32(2,2); at ",
+    );
+    says(draw(&mean, &cov.astype(DType::C64), &[4], DType::F32), "[multivariate_normal] means");
+    says(draw(&mean, &cov, &[4], DType::I32), "[multivariate_normal] ");
+    // No vectors, and vectors without elements, are none of these.
+    for (d, shape) in [(2, vec![0]), (0, vec![3])] {
+        let (m, c) = (zeros(&[d]), zeros(&[d, d]));
+        let none = random::multivariate_normal(&m, &c, &shape[..], DType::F32, Some(&key));
+        assert_eq!(none.to_vec::<f32>().unwrap(), [0f32; 0]);
     }
 }

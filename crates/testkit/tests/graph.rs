@@ -241,7 +241,7 @@ fn async_eval_then_reads_from_several_threads() {
             async_eval([&x, &y]).expect("starts");
         }
         // An error of a started evaluation comes out where the array is read.
-        let bad = arange(3, DType::F32).take(&Array::from_slice(&[3], [1]), 0);
+        let bad = arange(3, DType::F32).take(Array::from_slice(&[3], [1]), 0);
         async_eval([&bad]).expect("starts");
         assert_eq!(bad.to_vec::<f32>().map_err(|e| e.kind()), Err(ErrorKind::Index));
         // Dropping what runs is allowed.
@@ -308,7 +308,7 @@ fn errors_at_run_time_leave_the_rest_usable() {
     }
     assert_eq!(fine.to_vec::<f32>().expect("evaluates"), [0.0, 2.0, 4.0, 6.0]);
     assert_eq!(index.to_vec::<i32>().expect("evaluates"), [2, 3, 4]);
-    let negative = fine.take(&Array::from_slice(&[-5i64], [1]), 0);
+    let negative = fine.take(Array::from_slice(&[-5i64], [1]), 0);
     assert_eq!(negative.eval().map_err(|e| e.kind()), Err(ErrorKind::Index));
     let block = fine.dynamic_slice(&Array::from_slice(&[3], [1]), &[0], &[2]);
     assert_eq!(block.eval().map_err(|e| e.kind()), Err(ErrorKind::Index));
@@ -381,7 +381,7 @@ fn an_array_may_index_itself() -> Result<()> {
 fn an_unrelated_failure_does_not_spread() -> Result<()> {
     for _ in 0..50 {
         let good = arange(1000, DType::F32).exp();
-        let bad = arange(4, DType::F32).take(&Array::from_slice(&[9], [1]), 0);
+        let bad = arange(4, DType::F32).take(Array::from_slice(&[9], [1]), 0);
         async_eval([&good, &bad])?;
         let more = &good + 1.0;
         assert!(more.eval().is_ok());

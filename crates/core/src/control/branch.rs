@@ -10,14 +10,14 @@ use crate::ops::error;
 use crate::rules::{Call, Outputs, Slots, none, or_zeros};
 use crate::scope::call_site;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
-use crate::tree::{IntoResult, Tree};
+use crate::tree::{IntoResult, Tree, structure_of};
 use lazul_ir::DType;
 use std::sync::Arc;
 
 /// The node: inputs are the condition, arguments, captures of the first function, of the second.
 pub(crate) struct Branch {
-    then: Arc<Graph>,
-    other: Arc<Graph>,
+    pub(crate) then: Arc<Graph>,
+    pub(crate) other: Arc<Graph>,
 }
 
 /// What `then` gives for `argument` where `condition`, one bool, is true, and what `other` gives where it
@@ -33,8 +33,8 @@ pub(crate) struct Branch {
 /// ```
 ///
 /// # Errors
-/// Those of the functions; if the condition is not one bool; if the functions give different numbers of
-/// arrays, shapes or dtypes.
+/// Those of the functions; if the condition is not one bool; if the functions give trees of different
+/// structure, numbers of arrays, shapes or dtypes.
 #[track_caller]
 pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
     condition: &Array,
@@ -43,7 +43,7 @@ pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
     argument: &T,
 ) -> Result<O> {
     let arguments: Vec<Array> = argument.leaves().into_iter().cloned().collect();
-    let mut template = None;
+    let (mut template, mut second) = (None, None);
     let made = branched(
         condition,
         |xs| {
@@ -54,11 +54,16 @@ pub fn cond<T: Tree, O: Tree, R: IntoResult<O>, S: IntoResult<O>>(
         },
         |xs| {
             let value = other(&argument.with_leaves(xs.iter().cloned())).into_result()?;
+            second = Some(structure_of(&value));
             Ok(value.leaves().into_iter().cloned().collect())
         },
         &arguments,
     )?;
-    Ok(template.map(|t| t.with_leaves(made)).unwrap_or_else(|| unreachable!("it was traced")))
+    if template.as_ref().map(structure_of) != second {
+        let why = "the two functions give trees of different structure";
+        return Err(Error::new(ErrorKind::Value, "cond", why).at(call_site()));
+    }
+    Ok(template.map(|t: O| t.with_leaves(made)).unwrap_or_else(|| unreachable!("it was traced")))
 }
 
 #[track_caller]
@@ -141,7 +146,7 @@ impl Branch {
             let (xs, cs) = xs.split_at(n);
             let mut full = vec![None; cotangents.len()];
             given.iter().zip(cs).for_each(|(&i, c)| full[i] = Some(c.clone()));
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let positions = self.parts(&(0..n).collect::<Vec<_>>())[which].clone();
             let flags: Vec<bool> = positions.iter().map(|&p| wanted[p]).collect();
             let found = pulled_through(|xs| Ok(self.replay(graph, xs)), &own, &full, &flags)?;
@@ -175,7 +180,7 @@ impl Branch {
             let (xs, ts) = xs.split_at(n);
             let mut full = vec![None; n];
             moved.iter().zip(ts).for_each(|(&i, t)| full[i] = Some(t.clone()));
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let given = self.parts(&full)[which].clone();
             let mut made = Vec::new();
             let f = |xs: &[Array]| {
@@ -200,7 +205,7 @@ impl Branch {
         let (condition, inputs) = (&inputs[0], &inputs[1..]);
         let flags = self.parts(&batched[1..]);
         let over = |graph: &Graph, which: usize, xs: &[Array]| -> Result<Vec<Array>> {
-            let own = self.parts(&xs.to_vec())[which].clone();
+            let own = self.parts(xs)[which].clone();
             let f = |xs: &[Array]| Ok(self.replay(graph, xs));
             Ok(vectorised_through(f, &own, &flags[which], size)?.into_vec())
         };

@@ -5,17 +5,24 @@ use super::call::call;
 use super::graph::{Graph, Spec, spec};
 use crate::error::Result;
 use crate::node::Array;
+use crate::scope::call_site;
 use crate::tree::{IntoResult, Tree};
 use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// Structure, shapes and dtypes of arguments.
 type Key = Vec<u64>;
 
 /// What tracing gave.
-struct Traced<O> {
+struct Traced<S, T, O> {
     graph: Arc<Graph>,
-    template: O,
+    /// State and result, with placeholders for leaves.
+    template: (S, O),
+    /// The arguments, without their leaves: a key names the arrays in [`Fixed`](crate::Fixed) parts by
+    /// address, which must not become another array's while the key is known.
+    _named: (S, T),
 }
 
 fn key_of<T: Tree>(tree: &T, key: &mut Key) {
@@ -26,18 +33,82 @@ fn key_of<T: Tree>(tree: &T, key: &mut Key) {
     });
 }
 
+/// How many traced forms a compiled function keeps: the one that was used longest ago makes room.
+const CAPACITY: usize = 128;
+
+/// Traced forms by key, with the time of their last use in calls.
+struct Known<V> {
+    forms: HashMap<Key, (Arc<V>, u64)>,
+    calls: u64,
+}
+
+impl<V> Default for Known<V> {
+    fn default() -> Known<V> {
+        Known { forms: HashMap::new(), calls: 0 }
+    }
+}
+
+impl<V> Known<V> {
+    fn get(&mut self, key: &Key) -> Option<Arc<V>> {
+        self.calls += 1;
+        let (form, used) = self.forms.get_mut(key)?;
+        *used = self.calls;
+        Some(form.clone())
+    }
+
+    /// Keeps a form; gives back what made room for it, to be dropped where no lock is held.
+    fn insert(&mut self, key: Key, form: Arc<V>) -> Option<Arc<V>> {
+        let full = self.forms.len() >= CAPACITY && !self.forms.contains_key(&key);
+        let oldest =
+            || self.forms.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone());
+        let dropped = full.then(oldest).flatten().and_then(|k| self.forms.remove(&k));
+        self.calls += 1;
+        self.forms.insert(key, (form, self.calls));
+        dropped.map(|(form, _)| form)
+    }
+}
+
+static COMPILING: AtomicBool = AtomicBool::new(true);
+
+/// Whether compiled functions are run as one step, which [`set_compiling`] says.
+///
+/// ```
+/// assert!(lazul_core::compiling());
+/// ```
+pub fn compiling() -> bool {
+    COMPILING.load(Relaxed)
+}
+
+/// Says whether functions that [`compile`] made are run as one step; if not, each call calls the function
+/// itself, so that a value can be read or printed within it. For the whole process; returns what held before.
+///
+/// ```standalone_crate
+/// use lazul_core::{prelude::*, set_compiling};
+/// let shown = compile(|x: &Array| Ok::<_, lazul_core::Error>(x * x.item::<f32>()?));
+/// let x = Array::scalar(3.0f32);
+/// assert!(shown(&x).is_err());
+/// let before = set_compiling(false);
+/// assert_eq!(shown(&x)?.item::<f32>()?, 9.0);
+/// set_compiling(before);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+pub fn set_compiling(on: bool) -> bool {
+    COMPILING.swap(on, Relaxed)
+}
+
 /// Whether a transform that is running looks at an array.
 fn watched(a: &Array) -> bool {
     a.0.trace.as_ref().is_some_and(|t| t.is_live())
 }
 
 /// A function that runs as one step: `f` is called once for each structure, shapes and dtypes of its
-/// argument, and what it builds is kept: equal steps computed once, what is not needed dropped,
+/// argument, and what it builds is kept: equal steps of one result computed once, what is not needed dropped,
 /// element-wise work fused, memory planned. Calls after that neither call `f` nor build its graph.
 ///
-/// Arrays that `f` captures, and random numbers that it draws without a key, are constants of the compiled
-/// function; what changes from call to call is passed as an argument, or as the state of
-/// [`compile_with_state`]. Under `grad` and the other transforms `f` itself is called.
+/// Arrays that `f` captures are constants of the compiled function; what changes from call to call is passed
+/// as an argument, or as the state of [`compile_with_state`], random keys too: a random draw without a key
+/// would give the same numbers in every call, and is an error. The 128 forms (structure, shapes, dtypes) that
+/// were used last are kept. Under `grad` and the other transforms `f` itself is called.
 ///
 /// ```
 /// use lazul_core::prelude::*;
@@ -48,7 +119,9 @@ fn watched(a: &Array) -> bool {
 /// ```
 ///
 /// # Errors
-/// Of the returned function: those of `f`, and if `f` reads the value of its argument.
+/// Of the returned function: those of `f`; if `f` reads the value of its argument, or draws random numbers
+/// without a key.
+#[track_caller]
 pub fn compile<T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
 ) -> impl Fn(&T) -> Result<O> {
@@ -76,14 +149,16 @@ pub fn compile<T: Tree, O: Tree, R: IntoResult<O>>(
 ///
 /// # Errors
 /// Of the returned function: as [`compile`]; the state is then as it was.
+#[track_caller]
 pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&mut S, &T) -> R,
 ) -> impl Fn(&mut S, &T) -> Result<O> {
-    let known: Mutex<HashMap<Key, Arc<Traced<(S, O)>>>> = Mutex::default();
+    let site = call_site();
+    let known: Mutex<Known<Traced<S, T, O>>> = Mutex::default();
     move |state, argument| {
         let (before, given) = (state.leaves(), argument.leaves());
         before.iter().chain(&given).try_for_each(|a| a.check())?;
-        if before.iter().chain(&given).any(|a| watched(a)) {
+        if !compiling() || before.iter().chain(&given).any(|a| watched(a)) {
             let mut next = state.clone();
             let value = f(&mut next, argument).into_result()?;
             *state = next;
@@ -92,18 +167,21 @@ pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
         let mut key = Key::new();
         key_of(&*state, &mut key);
         key_of(argument, &mut key);
-        let found = known.lock().unwrap_or_else(|e| e.into_inner()).get(&key).cloned();
+        let found = known.lock().unwrap_or_else(|e| e.into_inner()).get(&key);
         let traced = match found {
             Some(traced) => traced,
             None => {
-                let traced = Arc::new(trace(&f, state, argument)?);
-                known.lock().unwrap_or_else(|e| e.into_inner()).insert(key, traced.clone());
+                let traced = Arc::new(trace(&f, state, argument, site)?);
+                let mut known = known.lock().unwrap_or_else(|e| e.into_inner());
+                let dropped = known.insert(key, traced.clone());
+                drop(known);
+                drop(dropped);
                 traced
             }
         };
         let mut arguments: Vec<Array> = Vec::with_capacity(before.len() + given.len());
         arguments.extend(before.into_iter().chain(given).cloned());
-        let mut made = call("compiled", &traced.graph, arguments);
+        let mut made = call("compiled", &traced.graph, arguments, site);
         let (next, value) = &traced.template;
         let rest = made.split_off(next.leaves().len());
         *state = next.with_leaves(made);
@@ -115,12 +193,14 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: &impl Fn(&mut S, &T) -> R,
     state: &S,
     argument: &T,
-) -> Result<Traced<(S, O)>> {
+    site: &'static Location<'static>,
+) -> Result<Traced<S, T, O>> {
     let (before, given) = (state.leaves(), argument.leaves());
     let specs: Vec<Spec> = before.iter().chain(&given).map(|a| spec(a)).collect();
     let n = before.len();
     let mut template = None;
-    let graph = Graph::trace(&specs, |xs| {
+    let _keyed = crate::random::Keyed::start("compile");
+    let graph = Graph::trace_at(site, &specs, |xs| {
         let mut next = state.with_leaves(xs[..n].iter().cloned());
         let argument = argument.with_leaves(xs[n..].iter().cloned());
         let value = f(&mut next, &argument).into_result()?;
@@ -131,6 +211,61 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     let Some(template) = template else { unreachable!("the function was traced") };
     let graph = graph.without_repeats();
     // What does not depend on arguments is computed now, once.
-    crate::eval::eval(&graph.captures)?;
-    Ok(Traced { graph: Arc::new(graph), template })
+    // Arrays of a transform that is running may have no values yet, and are inputs like any other.
+    crate::eval::eval(graph.captures.iter().filter(|a| !watched(a)))?;
+    let (first, rest) = graph.arguments.split_at(n);
+    let named =
+        (state.with_leaves(first.iter().cloned()), argument.with_leaves(rest.iter().cloned()));
+    Ok(Traced { graph: Arc::new(graph), template, _named: named })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn the_form_used_longest_ago_makes_room() {
+        let traced = AtomicUsize::new(0);
+        let f = compile(|x: &Array| {
+            traced.fetch_add(1, Relaxed);
+            x + 1.0
+        });
+        let call = |n: usize| f(&zeros(n, DType::F32)).unwrap();
+        (0..CAPACITY).for_each(|n| drop(call(n)));
+        drop(call(0)); // now 1 is the oldest
+        assert_eq!(traced.load(Relaxed), CAPACITY);
+        drop(call(CAPACITY));
+        assert_eq!(traced.load(Relaxed), CAPACITY + 1);
+        drop(call(0));
+        assert_eq!(traced.load(Relaxed), CAPACITY + 1);
+        drop(call(1));
+        assert_eq!(traced.load(Relaxed), CAPACITY + 2);
+    }
+
+    #[test]
+    fn what_is_traced_once_draws_with_keys_only() {
+        let drawn = |key: Option<&Array>| random::uniform(0.0, 1.0, [2], DType::F32, key);
+        let f = compile(move |x: &Array| x + drawn(None));
+        let error = f(&ones(2, DType::F32)).unwrap_err();
+        assert_eq!((error.kind(), error.op()), (crate::ErrorKind::Value, "random"));
+        assert!(error.message().contains("compile"), "{error}");
+        assert!(error.site().is_some_and(|at| at.file() == file!()), "{error}");
+        let step = |c: &Array, x: &Array| (c + drawn(None), x.clone());
+        let error = scan(step, &ones(2, DType::F32), &ones(3, DType::F32)).unwrap_err();
+        assert!(error.message().contains("scan"), "{error}");
+        // Outside again, and under a transform that calls the function each time, it may.
+        drawn(None).eval().unwrap();
+        let _ = grad(|x: &Array| (x * drawn(None)).sum(..))(&ones(2, DType::F32)).unwrap();
+        // A key that is state gives other numbers with every call.
+        let keyed = compile_with_state(|key: &mut Array, x: &Array| {
+            let both = random::split(key, 2);
+            *key = both.at_index(0, 0);
+            x + random::uniform(0.0, 1.0, [2], DType::F32, Some(&both.at_index(0, 1)))
+        });
+        let (mut key, x) = (random::key(0), ones(2, DType::F32));
+        let [a, b] = [(); 2].map(|()| keyed(&mut key, &x).unwrap().to_vec::<f32>().unwrap());
+        assert_ne!(a, b);
+    }
 }

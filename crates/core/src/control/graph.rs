@@ -15,6 +15,7 @@ use crate::scope::call_site;
 use crate::trace::Running;
 use lazul_ir::{DType, Prim, Shape};
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 
 /// Shape and dtype of an array that is not there yet.
@@ -67,7 +68,15 @@ impl Graph {
         arguments: &[Spec],
         f: impl FnOnce(&[Array]) -> Result<Vec<Array>>,
     ) -> Result<Graph> {
-        let site = call_site();
+        Graph::trace_at(call_site(), arguments, f)
+    }
+
+    /// As [`Graph::trace`], for a caller on the line `site`.
+    pub(crate) fn trace_at(
+        site: &'static Location<'static>,
+        arguments: &[Spec],
+        f: impl FnOnce(&[Array]) -> Result<Vec<Array>>,
+    ) -> Result<Graph> {
         let running = Running::start();
         let arguments: Vec<Array> = arguments
             .iter()

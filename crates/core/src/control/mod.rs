@@ -4,17 +4,17 @@
 //! Each is one node with the function's arguments and captures for inputs. The evaluator runs the graph
 //! within it; transforms see through it by its rules, which are written with the same public functions.
 
-mod branch;
-mod call;
+pub(crate) mod branch;
+pub(crate) mod call;
 mod compile;
 mod custom;
 pub(crate) mod graph;
-mod scan;
-mod whiles;
+pub(crate) mod scan;
+pub(crate) mod whiles;
 
 pub use branch::cond;
-pub use call::checkpoint;
-pub use compile::{compile, compile_with_state};
+pub use call::{checkpoint, depends};
+pub use compile::{compile, compile_with_state, compiling, set_compiling};
 pub use custom::{CustomFunction, custom_function};
 pub use scan::{Loop, scan, scan_with};
 pub use whiles::while_loop;

@@ -6,6 +6,7 @@
 
 use super::Control;
 use super::graph::{Graph, Spec, spec};
+use crate::array::check_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{backend, run::launch};
 use crate::node::{Array, Data, Inputs, Op};
@@ -14,7 +15,7 @@ use crate::rules::{Call, Outputs, Slots, all_batched, batch_shape, none, or_zero
 use crate::scope::call_site;
 use crate::trace::inherited;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
-use crate::tree::{IntoResult, Tree};
+use crate::tree::{IntoResult, Tree, structure_of};
 use lazul_ir::{Buffer, Operand, Prim, Shape, Strides, Target};
 use std::sync::Arc;
 
@@ -30,12 +31,12 @@ pub struct Loop {
 /// The node: inputs are first carries, what is looped over, captures; results are last carries, stacked
 /// results, and the history if it is kept.
 pub(crate) struct Scan {
-    body: Arc<Graph>,
-    carries: usize,
-    xs: usize,
-    length: usize,
-    reverse: bool,
-    history: bool,
+    pub(crate) body: Arc<Graph>,
+    pub(crate) carries: usize,
+    pub(crate) xs: usize,
+    pub(crate) length: usize,
+    pub(crate) reverse: bool,
+    pub(crate) history: bool,
 }
 
 /// Calls `f(carry, x)` for each slice `x` of `xs` along the first axis of its leaves, passing the carry
@@ -55,7 +56,7 @@ pub(crate) struct Scan {
 ///
 /// # Errors
 /// Those of `f`; if leaves of `xs` have no first axis of one length; if the carry changes its shapes,
-/// dtypes or number.
+/// dtypes, number or structure.
 #[track_caller]
 pub fn scan<C: Tree, X: Tree, Y: Tree, R: IntoResult<(C, Y)>>(
     f: impl Fn(&C, &X) -> R,
@@ -92,6 +93,10 @@ pub fn scan_with<C: Tree, X: Tree, Y: Tree, R: IntoResult<(C, Y)>>(
         let carry = init.with_leaves(carry.iter().cloned());
         let x = xs.with_leaves(x.iter().cloned());
         let (carry, y) = f(&carry, &x).into_result()?;
+        if structure_of(&carry) != structure_of(init) {
+            let why = "a step changes the structure of what it carries";
+            return Err(Error::new(ErrorKind::Value, "scan", why));
+        }
         let made = [&carry.leaves()[..], &y.leaves()[..]]
             .map(|l| l.iter().map(|a| (*a).clone()).collect());
         template = Some((carry, y));
@@ -116,6 +121,7 @@ fn looped(
     let specs: Vec<Spec> = init.iter().map(spec).chain(slices).collect();
     init.iter().try_for_each(|c| c.check())?;
     let mut ys = 0;
+    let keyed = crate::random::Keyed::start("scan");
     let graph = Graph::trace(&specs, |given| {
         let [carries, y] = body(&given[..init.len()], &given[init.len()..])?;
         if carries.len() != init.len() {
@@ -133,6 +139,7 @@ fn looped(
         Ok(carries.into_iter().chain(y).collect())
     })
     .map_err(|e| e.at(site))?;
+    drop(keyed);
     let graph = Arc::new(graph);
     let inputs: Inputs = init.iter().chain(xs).chain(&graph.captures).cloned().collect();
     let history = inherited(&inputs).is_some();
@@ -142,6 +149,7 @@ fn looped(
     if history {
         outputs.extend(init.iter().map(|c| stacked(spec(c))));
     }
+    outputs.iter().try_for_each(|o| check_shape("scan", &o.0)).map_err(|e| e.at(site))?;
     let (carries, reverse) = (init.len(), how.reverse);
     let scan = Scan { body: graph, carries, xs: xs.len(), length, reverse, history };
     let op = Op::Control(Arc::new(Control::Scan(scan)));
@@ -151,15 +159,21 @@ fn looped(
     Ok((made, ys))
 }
 
+#[track_caller]
 fn length_of(xs: &[Array], asked: Option<usize>) -> Result<usize> {
-    let wrong = |why: &str| Error::new(ErrorKind::Value, "scan", why).at(call_site());
+    let site = call_site();
+    let wrong = |why: &str| Error::new(ErrorKind::Value, "scan", why).at(site);
     let mut length = asked;
     for x in xs {
-        let n = x.dim(0)?;
+        x.check()?;
+        let Some(&n) = x.0.shape.first() else {
+            let why = "what is looped over has no first axis";
+            return Err(error(ErrorKind::Shape, "scan", why, &[x]).at(site));
+        };
         if length.is_some_and(|l| l != n) {
             let all: Vec<&Array> = xs.iter().collect();
             let why = "what is looped over differs in length";
-            return Err(error(ErrorKind::Shape, "scan", why, &all).at(call_site()));
+            return Err(error(ErrorKind::Shape, "scan", why, &all).at(site));
         }
         length = Some(n);
     }
@@ -182,7 +196,8 @@ struct Stack {
 
 impl Stack {
     fn new(spec: Spec, length: usize) -> Result<Stack> {
-        let bytes = spec.0.size() * length * spec.1.size();
+        // The node's shapes were checked, and so their bytes can be counted.
+        let bytes = batch_shape(&spec.0, length).size() * spec.1.size();
         Ok(Stack { buffer: backend().alloc(bytes)?, spec })
     }
 
@@ -282,9 +297,14 @@ impl Scan {
         let given_y =
             |i: usize| or_zeros(&cotangents[self.carries + i], &call.outputs[self.carries + i]);
         over.extend(real_y.iter().map(|&i| given_y(i)));
+        // Gradients of gradients read the history, so it has cotangents too.
+        let of_history = |i: usize| cotangents.get(self.carries + ys + i)?.clone();
+        let read: Vec<usize> = real.iter().copied().filter(|&i| of_history(i).is_some()).collect();
+        over.extend(read.iter().filter_map(|&i| of_history(i)));
         let back = |carry: &[Array], x: &[Array]| {
             let (c_carry, sums) = carry.split_at(real.len());
-            let (inputs, c_y) = x.split_at(self.carries + self.xs);
+            let (inputs, rest) = x.split_at(self.carries + self.xs);
+            let (c_y, c_read) = rest.split_at(real_y.len());
             let mut given = vec![None; self.carries + ys];
             real.iter().zip(c_carry).for_each(|(&i, c)| given[i] = Some(c.clone()));
             real_y.iter().zip(c_y).for_each(|(&i, c)| given[self.carries + i] = Some(c.clone()));
@@ -301,7 +321,11 @@ impl Scan {
             };
             let found = pulled_through(step, &all, &given, &wanted)?;
             let at = |i: usize| or_zeros(&found[i], &all[i]);
-            let mut carry: Vec<Array> = real.iter().map(|&i| at(i)).collect();
+            let before = |i: usize| match read.iter().position(|&r| r == i) {
+                Some(r) => at(i) + &c_read[r],
+                None => at(i),
+            };
+            let mut carry: Vec<Array> = real.iter().map(|&i| before(i)).collect();
             carry.extend(kept.iter().zip(sums).map(|(&i, s)| match &found[inputs.len() + i] {
                 Some(c) => s + c,
                 None => s.clone(),

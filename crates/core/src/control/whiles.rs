@@ -9,14 +9,14 @@ use crate::ops::error;
 use crate::rules::{Call, Outputs, Slots, all_batched, none, or_zeros};
 use crate::scope::call_site;
 use crate::transforms::{pushed_through, vectorised_through};
-use crate::tree::{IntoResult, Tree};
+use crate::tree::{IntoResult, Tree, structure_of};
 use lazul_ir::DType;
 use std::sync::Arc;
 
 /// The node: inputs are first values, captures of the condition, captures of the body.
 pub(crate) struct While {
-    condition: Arc<Graph>,
-    body: Arc<Graph>,
+    pub(crate) condition: Arc<Graph>,
+    pub(crate) body: Arc<Graph>,
 }
 
 /// Calls `body` on its own result, beginning with `init`, for as long as `condition` gives true, and gives
@@ -35,8 +35,8 @@ pub(crate) struct While {
 /// ```
 ///
 /// # Errors
-/// Those of the functions; if the condition is not one bool; if the body changes shapes, dtypes or the
-/// number of arrays.
+/// Those of the functions; if the condition is not one bool; if the body changes shapes, dtypes, or the
+/// number or structure of arrays.
 #[track_caller]
 pub fn while_loop<T: Tree, B: IntoResult<Array>, R: IntoResult<T>>(
     condition: impl Fn(&T) -> B,
@@ -49,6 +49,10 @@ pub fn while_loop<T: Tree, B: IntoResult<Array>, R: IntoResult<T>>(
         |xs| condition(&init.with_leaves(xs.iter().cloned())).into_result(),
         |xs| {
             let value = body(&init.with_leaves(xs.iter().cloned())).into_result()?;
+            if structure_of(&value) != structure_of(init) {
+                let why = "the body changes the structure of its value";
+                return Err(Error::new(ErrorKind::Value, "while_loop", why));
+            }
             let leaves = value.leaves().into_iter().cloned().collect();
             template = Some(value);
             Ok(leaves)
@@ -68,6 +72,7 @@ fn repeated(
     let site = call_site();
     init.iter().try_for_each(|a| a.check())?;
     let specs: Vec<Spec> = init.iter().map(spec).collect();
+    let keyed = crate::random::Keyed::start(OP);
     let condition = Graph::trace(&specs, |xs| {
         let go = condition(xs)?;
         go.check()?;
@@ -94,6 +99,7 @@ fn repeated(
         Ok(made)
     })
     .map_err(|e| e.at(site))?;
+    drop(keyed);
     let inputs: Inputs =
         init.iter().chain(&condition.captures).chain(&body.captures).cloned().collect();
     let control = Control::While(While { condition: Arc::new(condition), body: Arc::new(body) });

@@ -2,17 +2,23 @@
 //!
 //! A region grows backwards from one value, its root: a value joins if it is element-wise, has the
 //! root's shape, and all that read it are inside. So nothing outside waits for a part of the region,
-//! and a value inside that somebody still holds is just one more output.
+//! and a value inside that somebody still holds is just one more output. A root may also be a reduction
+//! over the first or the last axes of element-wise values that nobody else wants: these are then never
+//! written to memory.
 
 use super::claim::{Ids, Role, Value};
 use super::plan::Fused;
 use crate::node::Op;
-use lazul_ir::{DType, Prim, Step, StepOp, Tape};
+use lazul_ir::{Axes, DType, Prim, ReduceOp, Shape, Step, StepOp, Tape};
 
 /// Steps a region may have: more registers than this would not stay in the first-level cache.
 const MOST_STEPS: u32 = 48;
 /// Operands a region may have.
 const MOST_INPUTS: usize = 16;
+
+/// Values that a reduction must take in at a time for its region to be worth it: the program is started
+/// for each run of neighbours.
+const LEAST_RUN: usize = 256;
 
 const NONE: u32 = u32::MAX;
 const MIXED: u32 = u32::MAX - 1;
@@ -54,6 +60,26 @@ fn elementwise(values: &[Value], id: u32) -> Option<(&Prim, &Ids)> {
     }
 }
 
+/// Operation, axes and operand of a reduction that can take its operand's values as they are made.
+fn reduction(values: &[Value], id: u32) -> Option<(ReduceOp, &Axes, u32)> {
+    let Role::Step { op: Op::Prim(Prim::Reduce { op, axes }), ids, .. } = &values[id as usize].role
+    else {
+        return None;
+    };
+    let operand = &values[ids[0] as usize];
+    let shape = &operand.node.0.shape[..];
+    let (rank, k) = (shape.len(), axes.len());
+    let consecutive = axes.windows(2).all(|w| w[0] + 1 == w[1]);
+    let last = k > 0 && consecutive && axes[k - 1] as usize + 1 == rank;
+    let first = k > 0 && consecutive && axes[0] == 0;
+    // Neighbours that are folded together, or beside one another.
+    let run: usize =
+        if last { shape[rank - k..].iter().product() } else { shape[k..].iter().product() };
+    let alone = operand.uses == 1 && !operand.held;
+    (alone && (last || first) && run >= LEAST_RUN && elementwise(values, ids[0]).is_some())
+        .then_some((*op, axes, ids[0]))
+}
+
 /// Partitions a program.
 pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
     let n = values.len();
@@ -73,7 +99,9 @@ pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
             let fits = want < MIXED
                 && steps[want as usize] < MOST_STEPS
                 && inputs[want as usize] as usize + ids.len() <= MOST_INPUTS
-                && values[want as usize].node.0.shape == values[id as usize].node.0.shape;
+                && *space(values, want) == values[id as usize].node.0.shape
+                // A reduction's region has no other output.
+                && !(values[id as usize].held && reduction(values, want).is_some());
             region = if fits { want } else { id };
             regions.root[id as usize] = region;
             steps[region as usize] += 1;
@@ -82,6 +110,11 @@ pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
             if region != id {
                 regions.members.entry(region).or_insert_with(|| vec![region]).push(id);
             }
+        }
+        if let Some((_, _, operand)) = reduction(values, id) {
+            regions.root[id as usize] = id;
+            (steps[id as usize], inputs[id as usize], wanted[operand as usize]) = (1, 1, id);
+            continue;
         }
         for &input in ids {
             let want = &mut wanted[input as usize];
@@ -94,9 +127,18 @@ pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
     regions
 }
 
+/// The shape of the values of the region that ends in `root`.
+fn space(values: &[Value], root: u32) -> &Shape {
+    let at = reduction(values, root).map_or(root, |(_, _, operand)| operand);
+    &values[at as usize].node.0.shape
+}
+
 /// Writes the tape of a region's values.
 pub(super) fn tape(values: &[Value], members: &[u32]) -> Fused {
-    let root = *members.last().expect("a region is not empty");
+    let end = *members.last().expect("a region is not empty");
+    let reduced = reduction(values, end).map(|(op, axes, _)| (op, axes.clone()));
+    let members = if reduced.is_some() { &members[..members.len() - 1] } else { members };
+    let root = *members.last().expect("a reduction's operand is in its region");
     // Readers inside the region that are still to come, by value.
     let mut left: std::collections::HashMap<u32, u32> = Default::default();
     let mut inputs = Ids::new();
@@ -154,5 +196,8 @@ pub(super) fn tape(values: &[Value], members: &[u32]) -> Fused {
         outputs,
         registers,
     };
-    Fused { tape, inputs, outputs: output_ids }
+    if reduced.is_some() {
+        output_ids = Ids::from_slice(&[end]);
+    }
+    Fused { tape, inputs, outputs: output_ids, reduced }
 }

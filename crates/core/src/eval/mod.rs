@@ -10,9 +10,12 @@
 
 mod cache;
 pub(crate) mod claim;
+mod explain;
 mod fuse;
 pub(crate) mod plan;
 pub(crate) mod run;
+
+pub use explain::explain;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
@@ -168,6 +171,9 @@ fn execute(program: claim::Program) -> Outcome {
         return Outcome::OthersFailed(error);
     }
     let plan = cache::plan_for(&program);
+    if explain::asked() {
+        eprint!("{}", explain::describe(&program, &plan));
+    }
     let result = run::run(&mut program, &plan);
     // The program's hold on its arrays ends first: those who wait may then use up their memory.
     drop(program);

@@ -2,7 +2,7 @@
 
 use super::claim::{Ids, Role, Value};
 use super::fuse;
-use lazul_ir::Tape;
+use lazul_ir::{Axes, ReduceOp, Tape};
 use std::sync::Arc;
 
 /// How a program runs. Plans know numbers, not arrays, so programs of one form share them.
@@ -23,7 +23,7 @@ pub(crate) struct Stage {
 pub(crate) enum Work {
     /// One value by its own operation.
     Single(u32),
-    /// Several element-wise values in one pass.
+    /// Several element-wise values in one pass, perhaps reduced at once.
     Fused(Box<Fused>),
 }
 
@@ -32,8 +32,11 @@ pub(crate) struct Fused {
     pub(crate) tape: Tape,
     /// Values that are the tape's operands.
     pub(crate) inputs: Ids,
-    /// Values that are the tape's outputs, ascending; the region's root comes last.
+    /// Values that the stage gives, ascending: the tape's outputs, the region's root last; or the one
+    /// value that the tape's output is reduced to.
     pub(crate) outputs: Ids,
+    /// How the tape's one output is reduced, if it is.
+    pub(crate) reduced: Option<(ReduceOp, Axes)>,
 }
 
 pub(crate) fn plan(values: &[Value], fusion: bool) -> Plan {

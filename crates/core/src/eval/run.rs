@@ -124,8 +124,10 @@ impl Run<'_> {
                     return Err(self.explain(at, error));
                 }
             }
+            let more = self.more.get_mut();
             for &id in release {
                 self.slots[id as usize] = None;
+                more.retain(|(group, _)| *group != id);
             }
         }
         Ok(())
@@ -239,6 +241,18 @@ impl Run<'_> {
         let mut lost: SmallVec<[u32; 4]> = SmallVec::new();
         let mut results = Results::new();
         let mut targets: SmallVec<[Target<'_>; 2]> = SmallVec::new();
+        if let Some((op, axes)) = &fused.reduced {
+            let id = fused.outputs[0];
+            let dtype = self.values[id as usize].node.0.dtype;
+            let buffer = backend().alloc(shape.size() * dtype.size())?;
+            let target = Target { ptr: buffer.ptr(), dtype, shape };
+            let work = lazul_ir::Work::Reduced { tape: &fused.tape, op: *op, axes };
+            if shape.size() > 0 {
+                launch_job(&Job { work, inputs: &operands, outputs: &[target] })?;
+            }
+            results.push((id, Data::contiguous(buffer, shape)));
+            return Ok(results);
+        }
         for (&id, &(_, dtype)) in fused.outputs.iter().zip(&fused.tape.outputs) {
             let donor = fused.inputs.iter().zip(&operands).find_map(|(&id, operand)| {
                 if lost.contains(&id) || operand.dtype.size() != dtype.size() {
@@ -433,6 +447,19 @@ fn view_of(
         ViewOp::Reshape => match layout().reshape(shape) {
             Some(l) => Ok(with(l)),
             None => Ok(Data::contiguous(copy(data, from, from_dtype)?, shape)),
+        },
+        ViewOp::Strided { strides, offset } => match (&data.storage, shape.size()) {
+            // Every element is the one that is there.
+            (Storage::Inline(value), 1..) => Ok(Data::constant(*value, shape.len())),
+            _ => match layout().strided(strides, *offset, shape) {
+                Some(l) => Ok(with(l)),
+                None => {
+                    let copied = Data::contiguous(copy(data, from, from_dtype)?, from);
+                    let (strides, offset) =
+                        (strides.iter().map(|&s| s as isize).collect(), *offset);
+                    Ok(Data { strides, offset, ..copied })
+                }
+            },
         },
         ViewOp::Bitcast => {
             let (a, b) = (from_dtype.size(), dtype.size());

@@ -32,6 +32,12 @@ pub fn zeros(shape: impl IntoInts, dtype: DType) -> Array {
 }
 
 /// An array of ones (`true` for bool).
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(ones([2], DType::F32).to_vec::<f32>()?, [1.0, 1.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn ones(shape: impl IntoInts, dtype: DType) -> Array {
     filled("ones", shape, Scalar::from_f64(1.0, dtype))
@@ -52,18 +58,36 @@ pub fn full(shape: impl IntoInts, value: impl IntoOperand) -> Array {
 
 impl Array {
     /// Zeros of this array's shape and dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).zeros_like().to_vec::<i32>()?, [0, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn zeros_like(&self) -> Array {
         if self.0.failed { self.clone() } else { zeros(&self.0.shape, self.0.dtype) }
     }
 
     /// Ones of this array's shape and dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).ones_like().to_vec::<i32>()?, [1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn ones_like(&self) -> Array {
         if self.0.failed { self.clone() } else { ones(&self.0.shape, self.0.dtype) }
     }
 
     /// `value` over this array's shape, in this array's dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::U8).full_like(7).to_vec::<u8>()?, [7, 7]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn full_like(&self, value: impl IntoOperand) -> Array {
         if self.0.failed {
@@ -145,6 +169,12 @@ pub fn arange_step(
 }
 
 /// `num` values from `start` to `stop`, both included, evenly spaced.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(linspace(0.0, 1.0, 3, DType::F32).to_vec::<f32>()?, [0.0, 0.5, 1.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn linspace(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
     if num < 2 {
@@ -152,6 +182,22 @@ pub fn linspace(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
     }
     // Blending the ends makes both exact.
     let t = arange(num, DType::F64) / (num - 1) as f64;
+    ((t.negative() + 1.0) * start + t * stop).astype(dtype)
+}
+
+/// `num` values from `start` to below `stop`, evenly spaced.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(linspace_open(0.0, 1.0, 4, DType::F32).to_vec::<f32>()?, [0.0, 0.25, 0.5, 0.75]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+#[track_caller]
+pub fn linspace_open(start: f64, stop: f64, num: usize, dtype: DType) -> Array {
+    if num == 0 {
+        return filled("linspace", [num], Scalar::zero(dtype));
+    }
+    let t = arange(num, DType::F64) / num as f64;
     ((t.negative() + 1.0) * start + t * stop).astype(dtype)
 }
 
@@ -168,12 +214,24 @@ pub fn eye(n: usize, m: usize, k: i64, dtype: DType) -> Array {
 }
 
 /// The `n × n` identity matrix.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(identity(2, DType::I32).to_vec::<i32>()?, [1, 0, 0, 1]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn identity(n: usize, dtype: DType) -> Array {
     eye(n, n, 0, dtype)
 }
 
 /// An `n × m` matrix with ones on and below diagonal `k`.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// assert_eq!(tri(2, 3, 0, DType::I32).to_vec::<i32>()?, [1, 0, 0, 1, 1, 0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn tri(n: usize, m: usize, k: i64, dtype: DType) -> Array {
     diagonal_test(n, m, |d| d.less_equal(k)).astype(dtype)
@@ -189,12 +247,24 @@ fn diagonal_test(n: usize, m: usize, test: impl Fn(&Array) -> Array) -> Array {
 
 impl Array {
     /// The array with everything above diagonal `k` of its last two axes set to zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2, 2], DType::I32).tril(0).to_vec::<i32>()?, [1, 0, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn tril(&self, k: i64) -> Array {
         self.triangle("tril", |n, m| tri(n, m, k, DType::Bool))
     }
 
     /// The array with everything below diagonal `k` of its last two axes set to zero.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2, 2], DType::I32).triu(0).to_vec::<i32>()?, [1, 1, 0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn triu(&self, k: i64) -> Array {
         self.triangle("triu", |n, m| tri(n, m, k.saturating_sub(1), DType::Bool).logical_not())
@@ -214,8 +284,38 @@ impl Array {
 
 /// Coordinate arrays of a grid over one-dimensional arrays: the first axis of the results follows
 /// the second array (`xy` indexing), or the first (`ij`).
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (x, y) = (arange(2, DType::I32), arange(3, DType::I32));
+/// let grid = meshgrid(&[x, y], false)?;
+/// assert_eq!(grid[0].shape()?, &[3, 2]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If an array failed or is not a vector, or the grid would have too many elements.
 #[track_caller]
 pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
+    let sparse = meshgrid_sparse(arrays, ij)?;
+    crate::ops::shape::broadcast_arrays(&sparse)
+}
+
+/// The arrays of [`meshgrid`] before they are broadcast to the grid: each has length one along the axes
+/// of the others.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let (x, y) = (arange(2, DType::I32), arange(3, DType::I32));
+/// let grid = meshgrid_sparse(&[x, y], false)?;
+/// assert_eq!((grid[0].shape()?, grid[1].shape()?), (&[1, 2][..], &[3, 1][..]));
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If an array failed or is not a vector.
+#[track_caller]
+pub fn meshgrid_sparse(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
     let mut lengths = Vec::with_capacity(arrays.len());
     for a in arrays {
         let [n] = a.dims()?;
@@ -226,7 +326,6 @@ pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
     if swap {
         order.swap(0, 1);
     }
-    let shape: Vec<usize> = order.iter().map(|&i| lengths[i]).collect();
     Ok(arrays
         .iter()
         .enumerate()
@@ -234,7 +333,7 @@ pub fn meshgrid(arrays: &[Array], ij: bool) -> Result<Vec<Array>> {
             let axis = order.iter().position(|&o| o == i).unwrap_or(i);
             let mut dims = vec![1usize; arrays.len()];
             dims[axis] = lengths[i];
-            a.reshape(dims).broadcast_to(&shape)
+            a.reshape(dims)
         })
         .collect())
 }

@@ -241,6 +241,14 @@ binary_methods! {
 impl Array {
     /// Nearest multiple of `10^-decimals`, halves to even. Integers are their own for
     /// `decimals >= 0`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2.5f32, 0.126], [2]);
+    /// assert_eq!(x.round(0).to_vec::<f32>()?, [2.0, 0.0]);
+    /// assert_eq!(x.round(2).to_vec::<f32>()?, [2.5, 0.13]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn round(&self, decimals: i32) -> Array {
         let integer = !self.0.dtype.is_inexact();
@@ -254,18 +262,49 @@ impl Array {
     }
 
     /// Radians to degrees. Integers give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(std::f32::consts::PI).degrees().item::<f32>()?, 180.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn degrees(&self) -> Array {
         self * (180.0 / std::f64::consts::PI)
     }
 
     /// Degrees to radians. Integers give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(180.0f32).radians().item::<f32>()?, std::f32::consts::PI);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn radians(&self) -> Array {
         self * (std::f64::consts::PI / 180.0)
     }
 
+    /// The elements as they are.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).positive().to_vec::<i32>()?, [0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn positive(&self) -> Array {
+        self.clone()
+    }
+
     /// `(floor_divide, remainder)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (quotient, rest) = Array::scalar(-7).divmod(2);
+    /// assert_eq!((quotient.item::<i32>()?, rest.item::<i32>()?), (-4, 1));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn divmod(&self, other: impl IntoOperand) -> (Array, Array) {
         let other = other.into_operand().into_array_beside("divmod", self.0.dtype);
@@ -294,6 +333,13 @@ impl Array {
 
     /// NaN replaced by `nan`, infinities by the given values or the dtype's extremes. Integers are
     /// their own. Not for complex64.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[f32::NAN, f32::INFINITY], [2]);
+    /// assert_eq!(x.nan_to_num(0.0, Some(9.0), None).to_vec::<f32>()?, [0.0, 9.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn nan_to_num(&self, nan: f64, posinf: Option<f64>, neginf: Option<f64>) -> Array {
         let dtype = self.0.dtype;
@@ -333,6 +379,13 @@ impl Array {
     }
 
     /// Values of e4m3 codes (u8) as `dtype`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let codes = Array::from_slice(&[1.0f32, -0.1], [2]).to_fp8();
+    /// assert_eq!(codes.from_fp8(DType::F32).to_vec::<f32>()?, [1.0, -0.1015625]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn from_fp8(&self, dtype: DType) -> Array {
         unary(UnaryOp::FromFp8, self).astype(dtype)
@@ -340,6 +393,13 @@ impl Array {
 
     /// Whether elements are close: `|a - b| <= atol + rtol * |b|`, as bool. Infinities are close to
     /// themselves; NaN is close to NaN only if `equal_nan`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0], [2]);
+    /// assert_eq!(x.isclose(1.000001, Tolerance::default()).to_vec::<bool>()?, [true, false]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn isclose(&self, other: impl IntoOperand, tolerance: Tolerance) -> Array {
         let other = other.into_operand().into_array_beside("isclose", self.0.dtype);
@@ -360,12 +420,27 @@ impl Array {
     }
 
     /// Whether all elements are close (see [`Array::isclose`]), as one bool.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 1.0], [2]);
+    /// assert!(x.allclose(1.000001, Tolerance::default()).item::<bool>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn allclose(&self, other: impl IntoOperand, tolerance: Tolerance) -> Array {
         self.isclose(other, tolerance).all(..)
     }
 
     /// Whether shapes are equal and all elements are, as one bool.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(3, DType::F32);
+    /// assert!(x.array_equal(&arange(3, DType::I32), false).item::<bool>()?);
+    /// assert!(!x.array_equal(&arange(4, DType::F32), false).item::<bool>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn array_equal(&self, other: &Array, equal_nan: bool) -> Array {
         if self.0.failed || other.0.failed {

@@ -12,8 +12,8 @@ use crate::ints::IntoAxes;
 use crate::node::Array;
 use crate::ops::creation::{arange, arange_step};
 use crate::ops::elementwise::where_;
+use crate::ops::join::concatenate;
 pub(crate) use crate::ops::reduce::wide;
-use crate::ops::shape::concatenate;
 use lazul_ir::{DType, Prim, Shape, dtype::Kind};
 
 pub use lazul_ir::{F32Bits, FastOp};
@@ -145,8 +145,8 @@ impl Default for Rope {
     }
 }
 
-/// Rotary position embedding of `x (b, …, t, d)`: row `i` of the second-last axis stands at position
-/// `offset + i`. `offset` holds one integer, or one for each `b`.
+/// Rotary position embedding of `x (b, …, t, d)` or `(t, d)`: row `i` of the second-last axis stands at
+/// position `offset + i`. `offset` holds one integer, or one for each `b`.
 ///
 /// Source: Su et al., RoFormer, 2021.
 ///
@@ -170,9 +170,12 @@ pub fn rope(x: &Array, how: &Rope, offset: &Array) -> Array {
             return Err(error(ErrorKind::Shape, "rope", why, &[x]));
         }
         let n = offset.0.shape.size();
-        if !offset.0.dtype.is_integer() || n != 1 && n != x.0.shape[0] {
-            let why = "offset needs one integer, or one for each entry of the first axis";
+        if !offset.0.dtype.is_integer() || n != 1 && (rank == 2 || n != x.0.shape[0]) {
+            let why = "offset needs one integer, or one for each entry of a batch axis";
             return Err(error(ErrorKind::Shape, "rope", why, &[x, offset]));
+        }
+        if rank == 2 {
+            return Ok(rope(&x.expand_dims(0), how, offset).squeeze(0));
         }
         if let Some(freqs) = &how.freqs {
             freqs.check()?;
@@ -218,6 +221,17 @@ pub struct Attention<'a> {
     pub mask: Mask,
     /// One extra logit for each query head, `(h)`, that takes part in the normalisation only.
     pub sinks: Option<&'a Array>,
+    /// How many of the keys and values are in use, an integer array of one element: those after it are
+    /// not seen, and `Causal` counts from it. For caches that have more room than they hold: steps of a
+    /// loop then differ in values only, and share one plan. Beyond `0..=tk` it is an error of the
+    /// evaluation.
+    pub length: Option<&'a Array>,
+}
+
+impl Default for Attention<'_> {
+    fn default() -> Self {
+        Attention { scale: 1.0, mask: Mask::None, sinks: None, length: None }
+    }
 }
 
 /// `softmax(q kᵀ * scale) v` with masks and grouped heads, in memory that does not grow with
@@ -274,12 +288,21 @@ pub fn scaled_dot_product_attention(q: &Array, k: &Array, v: &Array, how: &Atten
             }
             inputs.push(sinks.clone());
         }
+        if let Some(length) = how.length {
+            length.check()?;
+            if !length.0.dtype.is_integer() || length.0.shape.size() != 1 {
+                let why = "the length is one integer";
+                return Err(error(ErrorKind::Shape, OP, why, &[q, length]));
+            }
+            inputs.push(length.astype(DType::I32).reshape([1]));
+        }
         let op = FastOp::Attention {
             scale: F32Bits::new(how.scale),
             causal,
             window,
             mask,
             sinks: how.sinks.is_some(),
+            length: how.length.is_some(),
         };
         Ok(prim(Prim::Fast(op), inputs, Shape::new(&[b, h, tq, dv]), dtype))
     })
@@ -371,7 +394,7 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
                 concatenate(&[rotated.astype(dtype), x.slice_axis(-1, dims as i64, None)], -1)
             }
         }
-        FastOp::Attention { scale, causal, window, mask, sinks } => {
+        FastOp::Attention { scale, causal, window, mask, sinks, length } => {
             let [b, h, tq, d] = x.dims()?;
             let [_, hk, tk, _] = inputs[1].dims()?;
             let dv = inputs[2].dim(-1)?;
@@ -381,10 +404,16 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let v = inputs[2].astype(inner).expand_dims(2);
             let mut scores = q.matmul(&k.mt()).reshape([b, h, tq, tk]);
             let hidden = f32::NEG_INFINITY;
+            let j = arange(tk, DType::I64);
+            let used = match length {
+                true => inputs[inputs.len() - 1].reshape([1, 1]).astype(DType::I64),
+                false => Array::scalar(tk as i64).reshape([1, 1]),
+            };
+            if *length {
+                scores = where_(j.less(&used), scores, hidden);
+            }
             if *causal {
-                let i =
-                    arange_step(tk as i64 - tq as i64, tk as i64, 1, DType::I64).expand_dims(-1);
-                let j = arange(tk, DType::I64);
+                let i = arange_step(-(tq as i64), 0, 1, DType::I64).expand_dims(-1) + &used;
                 let mut see = j.less_equal(&i);
                 if *window > 0 {
                     see = see.logical_and(j.greater(i - *window as i64));
@@ -397,7 +426,8 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
                     _ => scores + inputs[3].astype(inner),
                 };
             }
-            let sink = sinks.then(|| inputs[inputs.len() - 1].astype(inner).reshape([1, h, 1, 1]));
+            let sink =
+                sinks.then(|| inputs[3 + usize::from(*mask)].astype(inner).reshape([1, h, 1, 1]));
             let mut top = scores.max_keepdims(-1);
             if let Some(sink) = &sink {
                 top = top.maximum(sink);

@@ -1,18 +1,30 @@
-//! Reading and writing by arrays of indices.
+//! Reading and writing at positions: the general index ([`Array::index`], [`Array::at`]), and the
+//! functions for one axis, for positions beside positions, and for blocks.
 //!
-//! Indices may be of any integer dtype and count from the end when negative. One out of bounds is an
-//! error of the evaluation that meets it, never a wrong value.
+//! Index arrays may be of any integer dtype and count from the end when negative. One out of bounds is
+//! an error of the evaluation that meets it, never a wrong value. Integers that are known when the
+//! operation is called are checked then.
+
+mod at;
+mod mask;
+mod select;
+mod words;
+
+pub use at::At;
+pub use words::{Ellipsis, Index, Indices, IntoIndex, IntoIndices, NewAxis, Slice, Step};
 
 pub(crate) mod rules;
 
 use super::{attempt, axis_of, error, prim};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::ints::IntoInts;
 use crate::node::Array;
-use crate::operand::IntoOperand;
-use crate::scope::call_site;
-use lazul_ir::{Axes, DType, Prim, ScatterOp, Shape};
+use crate::operand::{IntoOperand, Operand, Weak};
+use crate::ops::creation::zeros;
+use crate::ops::join::concatenate;
+use lazul_ir::{Axes, Prim, ScatterOp, Shape};
 
-fn check_index(op: &'static str, index: &Array) -> Result<()> {
+pub(crate) fn check_index(op: &'static str, index: &Array) -> Result<()> {
     index.check()?;
     if index.0.dtype.is_integer() {
         return Ok(());
@@ -21,7 +33,8 @@ fn check_index(op: &'static str, index: &Array) -> Result<()> {
 }
 
 impl Array {
-    /// The slices of an axis at `indices`: the axis is replaced by the dimensions of `indices`.
+    /// The slices of an axis at `indices`: the axis is replaced by the dimensions of `indices`, which may
+    /// be an array or one integer.
     ///
     /// ```
     /// use lazul_core::prelude::*;
@@ -31,10 +44,17 @@ impl Array {
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     #[track_caller]
-    pub fn take(&self, indices: &Array, axis: i64) -> Array {
+    pub fn take(&self, indices: impl IntoOperand, axis: i64) -> Array {
+        let indices = match indices.into_operand() {
+            Operand::Weak(Weak::Int(at)) => {
+                let at = at.clamp(i64::MIN as i128, i64::MAX as i128) as i64;
+                return self.at_index(axis, at);
+            }
+            other => other.into_array("take"),
+        };
         attempt(|| {
             self.check()?;
-            check_index("take", indices)?;
+            check_index("take", &indices)?;
             let axis = axis_of("take", axis, self.0.shape.len())?;
             let rest = self.0.shape.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, &d)| d);
             let shape: Shape = indices.0.shape.iter().copied().chain(rest).collect();
@@ -48,13 +68,27 @@ impl Array {
     }
 
     /// The elements of the flattened array at `indices`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// assert_eq!(x.take_flat(Array::from_slice(&[4, -1], [2])).to_vec::<i32>()?, [4, 5]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
-    pub fn take_flat(&self, indices: &Array) -> Array {
+    pub fn take_flat(&self, indices: impl IntoOperand) -> Array {
         self.reshape([-1]).take(indices, 0)
     }
 
     /// The elements at `indices` along an axis, position by position along the others: dimensions
     /// other than the axis broadcast.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3, 1, 2, 9, 7, 8], [2, 3]);
+    /// assert_eq!(x.take_along_axis(&x.argsort(1), 1).to_vec::<i32>()?, [1, 2, 3, 7, 8, 9]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn take_along_axis(&self, indices: &Array, axis: i64) -> Array {
         attempt(|| {
@@ -66,12 +100,26 @@ impl Array {
 
     /// This array with `values` written at `indices` along an axis; of several writes to one place
     /// the last stays. `values` broadcasts to the shape of `indices`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, at) = (zeros([2, 2], DType::I32), Array::from_slice(&[1, 0], [2, 1]));
+    /// assert_eq!(x.put_along_axis(&at, 7, 1).to_vec::<i32>()?, [0, 7, 7, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn put_along_axis(&self, indices: &Array, values: impl IntoOperand, axis: i64) -> Array {
         self.scatter_axis(ScatterOp::Assign, indices, values, axis)
     }
 
     /// This array with `values` added at `indices` along an axis, every one of them.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, at) = (ones(3, DType::I32), Array::from_slice(&[1, 1], [2]));
+    /// assert_eq!(x.add_along_axis(&at, 5, 0).to_vec::<i32>()?, [1, 11, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn add_along_axis(&self, indices: &Array, values: impl IntoOperand, axis: i64) -> Array {
         self.scatter_axis(ScatterOp::Add, indices, values, axis)
@@ -129,166 +177,131 @@ impl Array {
         Ok((x, indices.broadcast_to(&shape), axis))
     }
 
+    /// This array with the block that begins at `starts` replaced by `update`, which is cast to this
+    /// array's dtype. The block must lie inside. The memory is reused where nobody else holds this
+    /// array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 2], DType::I32).slice_update(&full([1, 2], 7), [1, 0]);
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 0, 7, 7]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn slice_update(&self, update: impl IntoOperand, starts: impl IntoInts) -> Array {
+        let update = update.into_operand().into_array_beside("slice_update", self.0.dtype);
+        let starts = starts.into_ints();
+        attempt(|| {
+            self.check()?;
+            update.check()?;
+            let (shape, block) = (&self.0.shape, &update.0.shape);
+            let inside = starts.len() == shape.len()
+                && block.len() == shape.len()
+                && (0..shape.len()).all(|i| {
+                    starts[i] >= 0 && (starts[i] as usize).saturating_add(block[i]) <= shape[i]
+                });
+            if !inside {
+                let why = format!("the block at {starts:?} does not lie inside");
+                return Err(error(ErrorKind::Index, "slice_update", why, &[self, &update]));
+            }
+            let steps = vec![1i64; shape.len()].into();
+            let write = Prim::SliceUpdate { starts: starts.to_vec().into(), steps };
+            let inputs = [self.clone(), update.astype(self.0.dtype)];
+            Ok(prim(write, inputs, shape.clone(), self.0.dtype))
+        })
+    }
+
     /// The block of `sizes` that begins at `starts`, integers known only when the graph runs: one
-    /// for each of `axes`. Other axes are taken whole (`sizes` has an entry for each axis of the
-    /// array). A block that does not lie inside is an error of the evaluation.
+    /// for each of `axes`; along other axes it begins at 0. `sizes` has an entry for each axis of the
+    /// array. A block that does not lie inside is an error of the evaluation.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// let start = Array::from_slice(&[1], [1]);
+    /// assert_eq!(x.dynamic_slice(&start, &[1], &[2, 2]).to_vec::<i32>()?, [1, 2, 4, 5]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn dynamic_slice(&self, starts: &Array, axes: &[i64], sizes: &[usize]) -> Array {
         attempt(|| {
             self.check()?;
-            let axes = self.dynamic_axes("dynamic_slice", starts, axes)?;
             let shape = &self.0.shape;
-            let fits = sizes.len() == shape.len()
-                && (0..shape.len()).all(|i| match axes.contains(&(i as u8)) {
-                    true => sizes[i] <= shape[i],
-                    false => sizes[i] == shape[i],
-                });
+            let fits =
+                sizes.len() == shape.len() && sizes.iter().zip(&shape[..]).all(|(s, d)| s <= d);
             if !fits {
                 let why = format!("a block of {sizes:?} cannot lie inside");
                 return Err(error(ErrorKind::Shape, "dynamic_slice", why, &[self]));
             }
-            let inputs = [self.clone(), starts.clone()];
-            Ok(prim(Prim::DynamicSlice { axes }, inputs, sizes.into(), self.0.dtype))
+            let (starts, axes) = self.dynamic_starts("dynamic_slice", starts, axes, sizes)?;
+            let read = Prim::DynamicSlice { axes };
+            Ok(prim(read, [self.clone(), starts], sizes.into(), self.0.dtype))
         })
     }
 
-    /// This array with the block that begins at `starts` replaced by `update`; see
-    /// [`Array::dynamic_slice`]. The memory is reused where nobody else holds this array.
+    /// This array with the block of `update`'s shape that begins at `starts` replaced by it; see
+    /// [`Array::dynamic_slice`]. An update with fewer axes is repeated along the first ones. The memory is
+    /// reused where nobody else holds this array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, start) = (zeros([2, 3], DType::I32), Array::from_slice(&[1], [1]));
+    /// let y = x.dynamic_slice_update(&ones(2, DType::I32), &start, &[1]);
+    /// assert_eq!(y.to_vec::<i32>()?, [0, 1, 1, 0, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn dynamic_slice_update(&self, update: &Array, starts: &Array, axes: &[i64]) -> Array {
         attempt(|| {
             self.check()?;
             update.check()?;
-            let axes = self.dynamic_axes("dynamic_slice_update", starts, axes)?;
-            let (shape, block) = (&self.0.shape, &update.0.shape);
-            let fits = block.len() == shape.len()
-                && (0..shape.len()).all(|i| match axes.contains(&(i as u8)) {
-                    true => block[i] <= shape[i],
-                    false => block[i] == shape[i],
-                });
+            let shape = &self.0.shape;
+            // An axis that the update lacks is whole, or one place of it where there is a start.
+            let missing = shape.len().saturating_sub(update.0.shape.len());
+            let started = |i: usize| {
+                axes.contains(&(i as i64)) || axes.contains(&(i as i64 - shape.len() as i64))
+            };
+            let lead = (0..missing).map(|i| if started(i) { 1 } else { shape[i] });
+            let block: Shape = lead.chain(update.0.shape.iter().copied()).collect();
+            let fits =
+                block.len() == shape.len() && block.iter().zip(&shape[..]).all(|(b, d)| b <= d);
             if !fits {
                 let why = "the update cannot lie inside";
                 return Err(error(ErrorKind::Shape, "dynamic_slice_update", why, &[self, update]));
             }
-            let inputs = [self.clone(), update.astype(self.0.dtype), starts.clone()];
-            Ok(prim(Prim::DynamicSliceUpdate { axes }, inputs, shape.clone(), self.0.dtype))
+            let (starts, axes) =
+                self.dynamic_starts("dynamic_slice_update", starts, axes, &block)?;
+            let update = update.astype(self.0.dtype).broadcast_to(&block);
+            let write = Prim::DynamicSliceUpdate { axes };
+            Ok(prim(write, [self.clone(), update, starts], shape.clone(), self.0.dtype))
         })
     }
 
-    fn dynamic_axes(&self, op: &'static str, starts: &Array, axes: &[i64]) -> Result<Axes> {
+    /// Starts and axes of a block, those of other axes along which it is not whole among them.
+    #[track_caller]
+    fn dynamic_starts(
+        &self,
+        op: &'static str,
+        starts: &Array,
+        axes: &[i64],
+        block: &[usize],
+    ) -> Result<(Array, Axes)> {
         check_index(op, starts)?;
-        let rank = self.0.shape.len();
-        let order = axes.iter().map(|&a| axis_of(op, a, rank)).collect::<Result<Vec<_>>>()?;
+        let shape = &self.0.shape;
+        let mut order =
+            axes.iter().map(|&a| axis_of(op, a, shape.len())).collect::<Result<Vec<_>>>()?;
         let distinct: std::collections::BTreeSet<_> = order.iter().collect();
         if distinct.len() != order.len() || starts.0.shape.size() != order.len() {
             let why = "needs one start for each of several distinct axes";
             return Err(error(ErrorKind::Shape, op, why, &[self, starts]));
         }
-        Ok(order.iter().map(|&a| a as u8).collect())
-    }
-
-    /// Where updates by arrays of indices go: see [`At`].
-    ///
-    /// ```
-    /// use lazul_core::prelude::*;
-    /// let x = zeros(3, DType::F32).at(&[Array::from_slice(&[0, 0, 2], [3])]).add(1.0);
-    /// assert_eq!(x.to_vec::<f32>()?, [2.0, 0.0, 1.0]);
-    /// # Ok::<(), lazul_core::Error>(())
-    /// ```
-    pub fn at(&self, indices: &[Array]) -> At {
-        At { array: self.clone(), indices: indices.to_vec() }
-    }
-}
-
-/// Positions of an array, named by index arrays for its first axes, that an update goes to.
-///
-/// Index arrays broadcast to one shape `I`; the update broadcasts to `I` followed by the array's
-/// other dimensions. Updates give a new array; where nobody else holds the old one its memory is
-/// reused.
-#[must_use]
-pub struct At {
-    array: Array,
-    indices: Vec<Array>,
-}
-
-impl At {
-    /// The array with the positions replaced; of several writes to one place the last stays.
-    #[track_caller]
-    pub fn set(self, values: impl IntoOperand) -> Array {
-        self.scatter(ScatterOp::Assign, values)
-    }
-
-    /// The array with values added, every one of them.
-    #[track_caller]
-    #[allow(clippy::should_implement_trait)] // It is MLX's name, and `At` is no number.
-    pub fn add(self, values: impl IntoOperand) -> Array {
-        self.scatter(ScatterOp::Add, values)
-    }
-
-    /// The array with values subtracted, every one of them.
-    #[track_caller]
-    pub fn subtract(self, values: impl IntoOperand) -> Array {
-        let values = values.into_operand().into_array_beside("scatter", self.array.0.dtype);
-        // In the array's dtype first: the negative of an unsigned value is not one.
-        let values = values.astype(self.array.0.dtype);
-        self.scatter(ScatterOp::Add, values.negative())
-    }
-
-    /// The array with positions multiplied by values, every one of them.
-    #[track_caller]
-    pub fn multiply(self, values: impl IntoOperand) -> Array {
-        self.scatter(ScatterOp::Multiply, values)
-    }
-
-    /// The array with positions divided by values, every one of them. Not for integers and bool.
-    #[track_caller]
-    pub fn divide(self, values: impl IntoOperand) -> Array {
-        let values = values.into_operand().into_array_beside("scatter", self.array.0.dtype);
-        if !self.array.0.failed && !self.array.0.dtype.is_inexact() {
-            let why = "integers and bool cannot hold quotients";
-            let wrong = error(ErrorKind::DType, "scatter", why, &[&self.array]);
-            return Array::fail(wrong, call_site());
+        let part = (0..shape.len()).filter(|i| block[*i] < shape[*i] && !order.contains(i));
+        let part: Vec<usize> = part.collect();
+        let mut starts = starts.reshape([-1]);
+        if !part.is_empty() {
+            starts = concatenate(&[starts.clone(), zeros([part.len()], starts.0.dtype)], 0);
         }
-        let values = values.astype(self.array.0.dtype);
-        self.scatter(ScatterOp::Multiply, values.reciprocal())
-    }
-
-    /// The array with the larger of old and new values.
-    #[track_caller]
-    pub fn maximum(self, values: impl IntoOperand) -> Array {
-        self.scatter(ScatterOp::Max, values)
-    }
-
-    /// The array with the smaller of old and new values.
-    #[track_caller]
-    pub fn minimum(self, values: impl IntoOperand) -> Array {
-        self.scatter(ScatterOp::Min, values)
-    }
-
-    #[track_caller]
-    fn scatter(self, op: ScatterOp, values: impl IntoOperand) -> Array {
-        let x = &self.array;
-        let values = values.into_operand().into_array_beside("scatter", x.0.dtype);
-        attempt(|| {
-            x.check()?;
-            values.check()?;
-            self.indices.iter().try_for_each(|i| check_index("scatter", i))?;
-            let k = self.indices.len();
-            if k == 0 || k > x.0.shape.len() {
-                let why = format!("{k} index arrays for {} axes", x.0.shape.len());
-                return Err(Error::new(ErrorKind::Shape, "scatter", why));
-            }
-            if x.0.dtype == DType::C64 && matches!(op, ScatterOp::Min | ScatterOp::Max) {
-                return Err(error(ErrorKind::DType, "scatter", "complex has no order", &[x]));
-            }
-            let indices = crate::ops::shape::broadcast_arrays(&self.indices)?;
-            let rest = x.0.shape[k..].iter().copied();
-            let shape: Shape = indices[0].0.shape.iter().copied().chain(rest).collect();
-            let values = values.astype(x.0.dtype).broadcast_to(&shape);
-            values.check()?;
-            let axes: Axes = (0..k as u8).collect();
-            let inputs = [x.clone()].into_iter().chain(indices).chain([values]);
-            Ok(prim(Prim::Scatter { op, axes }, inputs, x.0.shape.clone(), x.0.dtype))
-        })
+        order.extend(part);
+        Ok((starts, order.iter().map(|&a| a as u8).collect()))
     }
 }

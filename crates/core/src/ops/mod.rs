@@ -3,16 +3,29 @@
 //! An operation checks its arguments, promotes dtypes, broadcasts, and makes a node; nothing is
 //! computed. A wrong argument makes a failed array that says so.
 
+pub mod conv;
 pub mod creation;
+pub mod diagonal;
+pub mod einsum;
 pub mod elementwise;
 pub mod fast;
+pub mod fft;
+pub mod grouped;
+pub mod hadamard;
 pub mod index;
+pub mod join;
+pub mod linalg;
 pub mod matmul;
 pub mod quantized;
 pub mod reduce;
 pub mod scan;
+pub mod search;
+pub mod set;
 pub mod shape;
 pub mod sort;
+pub mod statistics;
+pub mod strided;
+pub mod window;
 
 use crate::array::check_shape;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,9 +49,26 @@ pub(crate) fn prim(
     Array::lazy(Op::Prim(prim), Inputs::from_iter(inputs), shape, dtype, call_site())
 }
 
-/// An array from a function that may find its arguments wrong, at the caller's line.
+/// An array from a function that may find its arguments wrong: an error makes a failed array, and
+/// operations within report the line that called the caller. For operations and layers that are built out
+/// of others (with `#[track_caller]`).
+///
+/// ```
+/// use lazul_core::{Array, Result, attempt};
+/// #[track_caller]
+/// fn halves(x: &Array) -> Array {
+///     attempt(|| {
+///         let parts = x.split(2, -1)?;
+///         Ok(&parts[0] + &parts[1])
+///     })
+/// }
+/// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [4]);
+/// assert_eq!(halves(&x).to_vec::<f32>()?, [4.0, 6.0]);
+/// assert!(halves(&x.slice_axis(0, 0, 3)).check().is_err());
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
-pub(crate) fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
+pub fn attempt(f: impl FnOnce() -> Result<Array>) -> Array {
     let site = call_site();
     with_site(site, f).unwrap_or_else(|e| Array::fail(e, site))
 }
@@ -81,6 +111,9 @@ pub(crate) fn broadcast_unchecked(
 ) -> Array {
     if a.0.shape == *shape {
         return a.clone();
+    }
+    if let Err(error) = check_shape("broadcast_to", shape) {
+        return Array::fail(error, site);
     }
     let inputs = Inputs::from_iter([a.clone()]);
     Array::lazy(Op::Prim(Prim::View(ViewOp::Broadcast)), inputs, shape.clone(), a.0.dtype, site)

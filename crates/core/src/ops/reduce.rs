@@ -9,14 +9,14 @@ use crate::node::Array;
 use lazul_ir::{ArgReduceOp, Axes, DType, FastOp, Prim, ReduceOp, Shape, dtype::Kind};
 
 /// The axes asked for, ascending; all of them for `None`.
-fn resolve(op: &'static str, axes: &Option<Ints>, rank: usize) -> Result<Vec<usize>> {
+pub(crate) fn resolve(op: &'static str, axes: &Option<Ints>, rank: usize) -> Result<Vec<usize>> {
     match axes {
         Some(axes) => axes_of(op, axes, rank),
         None => Ok((0..rank).collect()),
     }
 }
 
-fn reduced(shape: &Shape, axes: &[usize]) -> Shape {
+pub(crate) fn reduced(shape: &Shape, axes: &[usize]) -> Shape {
     let mut out = shape.clone();
     axes.iter().for_each(|&a| out[a] = 1);
     out
@@ -24,7 +24,7 @@ fn reduced(shape: &Shape, axes: &[usize]) -> Shape {
 
 /// Drops the axes of length one that a reduction left, unless they are to stay.
 #[track_caller]
-fn finish(x: Array, axes: &[usize], keepdims: bool) -> Array {
+pub(crate) fn finish(x: Array, axes: &[usize], keepdims: bool) -> Array {
     if keepdims {
         return x;
     }
@@ -245,24 +245,81 @@ impl Array {
     }
 
     /// Number of elements that are not zero, over axes (`..` for all), as i32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(4, DType::F32).count_nonzero(..).item::<i32>()?, 3);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn count_nonzero(&self, axes: impl IntoAxes) -> Array {
         self.astype(DType::Bool).sum(axes)
     }
 
+    /// As [`Array::count_nonzero`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(4, DType::F32).count_nonzero_keepdims(..).shape()?, &[1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn count_nonzero_keepdims(&self, axes: impl IntoAxes) -> Array {
+        self.astype(DType::Bool).sum_keepdims(axes)
+    }
+
     /// `(min, max)` over axes (`..` for all).
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (low, high) = arange(4, DType::I32).minmax(..);
+    /// assert_eq!((low.item::<i32>()?, high.item::<i32>()?), (0, 3));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn minmax(&self, axes: impl IntoAxes) -> (Array, Array) {
         let axes = axes.into_axes();
-        let low = reduce(ReduceOp::Min, self, AsAxes(axes.clone()), false, None);
-        (low, reduce(ReduceOp::Max, self, AsAxes(axes), false, None))
+        (self.min(AsAxes(axes.clone())), self.max(AsAxes(axes)))
+    }
+
+    /// As [`Array::minmax`]; reduced axes stay with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (low, _) = arange(4, DType::I32).minmax_keepdims(0);
+    /// assert_eq!(low.shape()?, &[1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn minmax_keepdims(&self, axes: impl IntoAxes) -> (Array, Array) {
+        let axes = axes.into_axes();
+        (self.min_keepdims(AsAxes(axes.clone())), self.max_keepdims(AsAxes(axes)))
     }
 
     /// Index of the smallest element along an axis, as u32: the first NaN if there is one, else the
     /// first smallest. Not over an empty axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2.0f32, 1.0, 3.0], [3]);
+    /// assert_eq!(x.argmin(0).item::<u32>()?, 1);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argmin(&self, axis: i64) -> Array {
-        arg_reduce(ArgReduceOp::ArgMin, self, axis)
+        arg_reduce(ArgReduceOp::ArgMin, self, axis, false)
+    }
+
+    /// As [`Array::argmin`]; the axis stays with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).argmin_keepdims(1).shape()?, &[2, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn argmin_keepdims(&self, axis: i64) -> Array {
+        arg_reduce(ArgReduceOp::ArgMin, self, axis, true)
     }
 
     /// Index of the largest element along an axis, as u32: the first NaN if there is one, else the
@@ -276,7 +333,19 @@ impl Array {
     /// ```
     #[track_caller]
     pub fn argmax(&self, axis: i64) -> Array {
-        arg_reduce(ArgReduceOp::ArgMax, self, axis)
+        arg_reduce(ArgReduceOp::ArgMax, self, axis, false)
+    }
+
+    /// As [`Array::argmax`]; the axis stays with length 1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).argmax_keepdims(0).shape()?, &[1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn argmax_keepdims(&self, axis: i64) -> Array {
+        arg_reduce(ArgReduceOp::ArgMax, self, axis, true)
     }
 
     /// The array with `axes` moved to the end and flattened into one, and the permutation that did
@@ -303,7 +372,7 @@ impl IntoAxes for AsAxes {
 }
 
 #[track_caller]
-fn arg_reduce(op: ArgReduceOp, x: &Array, axis: i64) -> Array {
+fn arg_reduce(op: ArgReduceOp, x: &Array, axis: i64, keepdims: bool) -> Array {
     let name = if op == ArgReduceOp::ArgMin { "argmin" } else { "argmax" };
     attempt(|| {
         x.check()?;
@@ -316,6 +385,6 @@ fn arg_reduce(op: ArgReduceOp, x: &Array, axis: i64) -> Array {
         }
         let shape = reduced(&x.0.shape, &[axis]);
         let out = prim(Prim::ArgReduce { op, axis: axis as u8 }, [x.clone()], shape, DType::U32);
-        Ok(finish(out, &[axis], false))
+        Ok(finish(out, &[axis], keepdims))
     })
 }

@@ -1,4 +1,4 @@
-//! Running reductions along an axis.
+//! Running reductions along an axis, and differences of neighbours.
 
 pub(crate) mod rules;
 
@@ -73,4 +73,36 @@ scans! {
     cummax Max;
     /// Running `log(sum(exp))` along an axis. Integers give f32.
     logcumsumexp LogAddExp;
+}
+
+impl Array {
+    /// Differences of neighbours along an axis, taken `n` times: each time the axis is shorter by one.
+    /// Unsigned integers wrap; of bool it is whether neighbours differ.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1, 2, 4, 8], [4]);
+    /// assert_eq!(x.diff(1, -1).to_vec::<i32>()?, [1, 2, 4]);
+    /// assert_eq!(x.diff(2, -1).to_vec::<i32>()?, [1, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn diff(&self, n: usize, axis: i64) -> Array {
+        attempt(|| {
+            self.check()?;
+            let axis = axis_of("diff", axis, self.0.shape.len())?;
+            let length = self.0.shape[axis];
+            if n >= length {
+                return Ok(if n == 0 { self.clone() } else { self.slice_axis(axis as i64, 0, 0) });
+            }
+            let axis = axis as i64;
+            Ok((0..n).fold(self.clone(), |x, _| {
+                let (here, before) = (x.slice_axis(axis, 1, None), x.slice_axis(axis, 0, -1));
+                match self.0.dtype {
+                    DType::Bool => here.not_equal(before),
+                    _ => here.subtract(before),
+                }
+            }))
+        })
+    }
 }

@@ -1,4 +1,4 @@
-//! Views and rearrangements: reshape, transpose, broadcast, slices, joins, padding.
+//! Views: reshape, transpose, broadcast, slices, the same bytes as another dtype.
 //!
 //! Views move no element: they are computed as layouts when the graph runs. Only a reshape that
 //! strides cannot express copies.
@@ -10,8 +10,6 @@ use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
 use crate::node::Array;
-use crate::operand::IntoOperand;
-use crate::ops::creation::arange_step;
 use crate::scope::call_site;
 use lazul_ir::{Axes, DType, Prim, Shape, ViewOp};
 
@@ -61,6 +59,12 @@ impl Array {
     }
 
     /// Axes `start ..= end` (negative from the end) merged into one.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).flatten(1, -1).shape()?, &[2, 12]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn flatten(&self, start: i64, end: i64) -> Array {
         attempt(|| {
@@ -82,6 +86,12 @@ impl Array {
     }
 
     /// One axis split into several; one of them may be -1.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 12], DType::F32).unflatten(1, [3, -1]).shape()?, &[2, 3, 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn unflatten(&self, axis: i64, shape: impl IntoInts) -> Array {
         let mut parts = shape.into_ints();
@@ -111,6 +121,12 @@ impl Array {
     }
 
     /// New axes of length one at the given positions of the result (negative from its end).
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).expand_dims([0, -1]).shape()?, &[1, 3, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn expand_dims(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -124,6 +140,12 @@ impl Array {
     }
 
     /// Axes of length one removed: those given, or all of them for `()`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([1, 3, 1], DType::F32).squeeze(()).shape()?, &[3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn squeeze(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -175,6 +197,12 @@ impl Array {
     }
 
     /// All axes in reverse order.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).t().shape()?, &[4, 3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn t(&self) -> Array {
         let rank = self.0.shape.len() as i64;
@@ -182,12 +210,24 @@ impl Array {
     }
 
     /// The last two axes swapped.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).mt().shape()?, &[2, 4, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn mt(&self) -> Array {
         self.swapaxes(-1, -2)
     }
 
     /// Two axes swapped.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).swapaxes(0, -1).shape()?, &[4, 3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn swapaxes(&self, a: i64, b: i64) -> Array {
         attempt(|| {
@@ -200,6 +240,12 @@ impl Array {
     }
 
     /// One axis moved to another position.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3, 4], DType::F32).moveaxis(0, -1).shape()?, &[3, 4, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn moveaxis(&self, from: i64, to: i64) -> Array {
         attempt(|| {
@@ -214,6 +260,12 @@ impl Array {
 
     /// The array repeated along axes of length one, and along new leading axes, to `shape`. Takes no
     /// memory.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(2, DType::I32).broadcast_to([2, 2]).to_vec::<i32>()?, [0, 1, 0, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl IntoInts) -> Array {
         let site = call_site();
@@ -283,6 +335,13 @@ impl Array {
 
     /// The slice at one index of an axis, which goes away. The index must be in bounds; negative
     /// ones count from the end.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]);
+    /// assert_eq!(x.at_index(0, -1).to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn at_index(&self, axis: i64, index: i64) -> Array {
         attempt(|| {
@@ -299,6 +358,12 @@ impl Array {
     }
 
     /// Elements in reverse order along axes (`()` for all).
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(arange(3, DType::I32).flip(0).to_vec::<i32>()?, [2, 1, 0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn flip(&self, axes: impl IntoInts) -> Array {
         let axes = axes.into_ints();
@@ -312,6 +377,13 @@ impl Array {
     }
 
     /// Equal parts along an axis, whose length must be a multiple of `parts`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let parts = arange(4, DType::I32).split(2, 0)?;
+    /// assert_eq!(parts[1].to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`], for a bad axis, and where the length does not divide.
@@ -328,6 +400,13 @@ impl Array {
 
     /// Parts along an axis, cut at the given indices.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let parts = arange(4, DType::I32).split_at(&[1], 0)?;
+    /// assert_eq!(parts[1].to_vec::<i32>()?, [1, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Array::check`], and for a bad axis.
     #[track_caller]
@@ -343,134 +422,104 @@ impl Array {
         Ok(parts)
     }
 
-    /// Every element repeated `repeats` times along an axis.
-    #[track_caller]
-    pub fn repeat(&self, repeats: usize, axis: i64) -> Array {
-        attempt(|| {
-            self.check()?;
-            let axis = axis_of("repeat", axis, self.0.shape.len())?;
-            let mut wide = self.0.shape.clone();
-            wide.insert(axis + 1, repeats);
-            let mut shape = self.0.shape.clone();
-            shape[axis] = shape[axis].saturating_mul(repeats);
-            Ok(self.expand_dims(axis + 1).broadcast_to(&wide).reshape(&shape))
-        })
-    }
-
-    /// The whole array repeated along each axis; missing leading entries are 1.
-    #[track_caller]
-    pub fn tile(&self, reps: impl IntoInts) -> Array {
-        let reps = reps.into_ints();
-        attempt(|| {
-            let reps = checked_shape("tile", reps)?;
-            self.check()?;
-            let rank = reps.len().max(self.0.shape.len());
-            let pad = |s: &[usize]| [vec![1; rank - s.len()], s.to_vec()].concat();
-            let (reps, dims) = (pad(&reps), pad(&self.0.shape));
-            let from: Vec<usize> = dims.iter().flat_map(|&d| [1, d]).collect();
-            let wide: Vec<usize> = dims.iter().zip(&reps).flat_map(|(&d, &r)| [r, d]).collect();
-            let to: Vec<usize> =
-                dims.iter().zip(&reps).map(|(d, r)| d.saturating_mul(*r)).collect();
-            Ok(self.reshape(from).broadcast_to(wide).reshape(to))
-        })
-    }
-
-    /// Elements moved by `shift` along an axis, those past the end coming back at the start.
-    #[track_caller]
-    pub fn roll(&self, shift: i64, axis: i64) -> Array {
-        attempt(|| {
-            let n = self.dim(axis)? as i64;
-            if n == 0 || shift.rem_euclid(n) == 0 {
-                return Ok(self.clone());
-            }
-            let cut = n - shift.rem_euclid(n);
-            Ok(concatenate(&[self.slice_axis(axis, cut, n), self.slice_axis(axis, 0, cut)], axis))
-        })
-    }
-
-    /// Padding of `(before, after)` elements along each axis.
+    /// The slices along an axis, which goes away; also what iterating over an array means.
     ///
     /// ```
     /// use lazul_core::prelude::*;
-    /// let x = arange_step(1, 4, 1, DType::I32);
-    /// assert_eq!(x.pad(&[(1, 2)], Pad::Constant(0.0)).to_vec::<i32>()?, [0, 1, 2, 3, 0, 0]);
-    /// assert_eq!(x.pad(&[(1, 1)], Pad::Reflect).to_vec::<i32>()?, [2, 1, 2, 3, 2]);
+    /// let rows = arange(4, DType::I32).reshape([2, 2]).unstack(0)?;
+    /// assert_eq!(rows[1].to_vec::<i32>()?, [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Array::check`], and for a bad axis.
+    #[track_caller]
+    pub fn unstack(&self, axis: i64) -> Result<Vec<Array>> {
+        let n = self.dim(axis)?;
+        Ok((0..n as i64).map(|i| self.at_index(axis, i)).collect())
+    }
+
+    /// The array with at least one axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(1.0f32).atleast_1d().shape()?, &[1]);
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     #[track_caller]
-    pub fn pad(&self, widths: &[(usize, usize)], mode: Pad) -> Array {
+    pub fn atleast_1d(&self) -> Array {
+        if self.0.shape.is_empty() { self.reshape([1]) } else { self.clone() }
+    }
+
+    /// The array with at least two axes: a vector becomes a row.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).atleast_2d().shape()?, &[1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atleast_2d(&self) -> Array {
+        match self.0.shape[..] {
+            [] => self.reshape([1, 1]),
+            [n] => self.reshape([1, n]),
+            _ => self.clone(),
+        }
+    }
+
+    /// The array with at least three axes: a vector gets one on either side, a matrix one at the end.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros(3, DType::F32).atleast_3d().shape()?, &[1, 3, 1]);
+    /// assert_eq!(zeros([2, 3], DType::F32).atleast_3d().shape()?, &[2, 3, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn atleast_3d(&self) -> Array {
+        match self.0.shape[..] {
+            [] => self.reshape([1, 1, 1]),
+            [n] => self.reshape([1, n, 1]),
+            [n, m] => self.reshape([n, m, 1]),
+            _ => self.clone(),
+        }
+    }
+
+    /// The array turned by `quarters` of a circle in the plane of two axes, from the first toward the
+    /// second.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]);
+    /// assert_eq!(x.rot90(1, [0, 1]).to_vec::<i32>()?, [1, 3, 0, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn rot90(&self, quarters: i64, axes: [i64; 2]) -> Array {
         attempt(|| {
             self.check()?;
-            if widths.len() != self.0.shape.len() {
-                let why =
-                    format!("{} pairs of widths for {} axes", widths.len(), self.0.shape.len());
-                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
+            let rank = self.0.shape.len();
+            let (a, b) = (axis_of("rot90", axes[0], rank)?, axis_of("rot90", axes[1], rank)?);
+            if a == b {
+                return Err(error(ErrorKind::Axis, "rot90", "the axes must differ", &[self]));
             }
-            let mut x = self.clone();
-            for (axis, &(before, after)) in widths.iter().enumerate() {
-                if (before, after) != (0, 0) {
-                    x = x.pad_axis(axis, before, after, mode)?;
-                }
-            }
-            Ok(x)
+            let swap = |x: &Array| x.swapaxes(a as i64, b as i64);
+            Ok(match quarters.rem_euclid(4) {
+                0 => self.clone(),
+                1 => swap(&self.flip(b)),
+                2 => self.flip([a, b]),
+                _ => swap(self).flip(b),
+            })
         })
     }
 
-    #[track_caller]
-    fn pad_axis(&self, axis: usize, before: usize, after: usize, mode: Pad) -> Result<Array> {
-        let n = self.dim(axis as i64)?;
-        let at = axis as i64;
-        let side = |count: usize, first: bool| -> Result<Option<Array>> {
-            if count == 0 {
-                return Ok(None);
-            }
-            let mut shape = self.0.shape.clone();
-            shape[axis] = count;
-            if n == 0 && !matches!(mode, Pad::Constant(_)) {
-                let why =
-                    format!("axis {axis} is empty: there is nothing to pad with in this mode");
-                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
-            }
-            if count > isize::MAX as usize / 16 {
-                let why = format!("{count} elements are too many");
-                return Err(error(ErrorKind::Shape, "pad", why, &[self]));
-            }
-            let (n, count) = (n as i64, count as i64);
-            // Padding longer than the axis is mirrored back and forth.
-            let mirrored = |period: i64, edge: i64| {
-                let from = if first { -count } else { n };
-                let i = arange_step(from, from + count, 1, DType::I64).remainder(period);
-                self.take(&i.minimum(i.negative() + edge), at)
-            };
-            Ok(Some(match mode {
-                Pad::Constant(value) => {
-                    let value = lazul_ir::Scalar::from_f64(value, self.0.dtype);
-                    crate::operand::constant(value, shape, call_site())
-                }
-                Pad::Edge => {
-                    let i = if first { 0 } else { n - 1 };
-                    self.slice_axis(at, i, i + 1).broadcast_to(&shape)
-                }
-                Pad::Reflect if count >= n => {
-                    let period = (2 * n - 2).max(1);
-                    mirrored(period, period)
-                }
-                Pad::Reflect => {
-                    let part = if first { (1, count + 1) } else { (n - 1 - count, n - 1) };
-                    self.slice_axis(at, part.0, part.1).flip(axis)
-                }
-                Pad::Symmetric if count > n => mirrored(2 * n, 2 * n - 1),
-                Pad::Symmetric => {
-                    let part = if first { (0, count) } else { (n - count, n) };
-                    self.slice_axis(at, part.0, part.1).flip(axis)
-                }
-            }))
-        };
-        let parts = [side(before, true)?, Some(self.clone()), side(after, false)?];
-        Ok(concatenate(&parts.into_iter().flatten().collect::<Vec<_>>(), at))
-    }
-
     /// The same bytes as another dtype; the last axis is rescaled by the ratio of sizes.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(Array::scalar(1.0f32).view(DType::U32).item::<u32>()?, 0x3f80_0000);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn view(&self, dtype: DType) -> Array {
         attempt(|| {
@@ -501,6 +550,13 @@ impl Array {
     }
 
     /// The elements in row-major order in memory of their own.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(4, DType::I32).reshape([2, 2]).t().contiguous();
+    /// assert_eq!(x.to_vec::<i32>()?, [0, 2, 1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn contiguous(&self) -> Array {
         if self.0.failed {
@@ -508,41 +564,6 @@ impl Array {
         }
         prim(Prim::Copy, [self.clone()], self.0.shape.clone(), self.0.dtype)
     }
-
-    /// The diagonal `offset` of the last two axes, as a last axis.
-    #[track_caller]
-    pub fn diagonal(&self, offset: i64) -> Array {
-        attempt(|| {
-            self.check()?;
-            let &[.., n, m] = &self.0.shape[..] else {
-                return Err(error(ErrorKind::Shape, "diagonal", "needs two dimensions", &[self]));
-            };
-            let (row, column) = (offset.saturating_neg().max(0), offset.max(0));
-            let len = (n as i64 - row).min(m as i64 - column).max(0) as usize;
-            // Elements of the diagonal are m + 1 apart in the flattened matrix.
-            let flat = self.flatten(-2, -1);
-            if len == 0 {
-                return Ok(flat.slice_axis(-1, 0, 0));
-            }
-            let from = row * m as i64 + column;
-            let to = (from + len as i64 * (m as i64 + 1)).min((n * m) as i64);
-            Ok(flat.slice_step(-1, from, to, m as i64 + 1))
-        })
-    }
-}
-
-/// What padding is filled with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pad {
-    /// A value, rounded to the array's dtype.
-    Constant(f64),
-    /// The outermost element.
-    Edge,
-    /// The elements mirrored at the outermost one, which is not repeated; back and forth where the
-    /// padding is longer than the axis.
-    Reflect,
-    /// The elements mirrored at the border: the outermost one is repeated; back and forth as above.
-    Symmetric,
 }
 
 /// First index and count of a Python slice of an axis of length `n`.
@@ -571,51 +592,14 @@ pub(crate) fn python_slice(
     Ok((if count == 0 { 0 } else { first }, count as usize))
 }
 
-/// Arrays joined along an axis that exists in all of them; dtypes are promoted.
+/// Arrays broadcast to their common shape.
 ///
 /// ```
 /// use lazul_core::prelude::*;
-/// let x = concatenate(&[arange(2, DType::I32), zeros(1, DType::I32)], 0);
-/// assert_eq!(x.to_vec::<i32>()?, [0, 1, 0]);
+/// let both = broadcast_arrays(&[zeros([2, 1], DType::F32), zeros(3, DType::F32)])?;
+/// assert_eq!(both[0].shape()?, &[2, 3]);
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
-#[track_caller]
-pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
-    attempt(|| {
-        arrays.iter().try_for_each(Array::check)?;
-        let Some(first) = arrays.first() else {
-            return Err(Error::new(ErrorKind::Value, "concatenate", "there are no arrays"));
-        };
-        let axis = axis_of("concatenate", axis, first.0.shape.len())?;
-        let mut shape = first.0.shape.clone();
-        let mut dtype = first.0.dtype;
-        for a in &arrays[1..] {
-            let same = a.0.shape.len() == shape.len()
-                && (0..shape.len()).all(|i| i == axis || a.0.shape[i] == shape[i]);
-            if !same {
-                let all: Vec<&Array> = arrays.iter().collect();
-                let why = format!("dimensions other than axis {axis} must agree");
-                return Err(error(ErrorKind::Shape, "concatenate", why, &all));
-            }
-            shape[axis] = shape[axis].saturating_add(a.0.shape[axis]);
-            dtype = DType::promote(dtype, a.0.dtype);
-        }
-        if arrays.len() == 1 {
-            return Ok(first.clone());
-        }
-        let inputs = arrays.iter().map(|a| a.astype(dtype));
-        Ok(prim(Prim::Concatenate { axis: axis as u8 }, inputs, shape, dtype))
-    })
-}
-
-/// Arrays of one shape joined along a new axis.
-#[track_caller]
-pub fn stack(arrays: &[Array], axis: i64) -> Array {
-    let expanded: Vec<Array> = arrays.iter().map(|a| a.expand_dims(axis)).collect();
-    concatenate(&expanded, axis)
-}
-
-/// Arrays broadcast to their common shape.
 ///
 /// # Errors
 /// If an array failed, or the shapes do not broadcast.
@@ -633,38 +617,27 @@ pub fn broadcast_arrays(arrays: &[Array]) -> Result<Vec<Array>> {
     Ok(arrays.iter().map(|a| a.broadcast_to(&shape)).collect())
 }
 
-impl Array {
-    /// This array with the block that begins at `starts` replaced by `update`, which is cast to this
-    /// array's dtype. The block must lie inside. The memory is reused where nobody else holds this
-    /// array.
-    ///
-    /// ```
-    /// use lazul_core::prelude::*;
-    /// let x = zeros([2, 2], DType::I32).slice_update(&full([1, 2], 7), [1, 0]);
-    /// assert_eq!(x.to_vec::<i32>()?, [0, 0, 7, 7]);
-    /// # Ok::<(), lazul_core::Error>(())
-    /// ```
-    #[track_caller]
-    pub fn slice_update(&self, update: impl IntoOperand, starts: impl IntoInts) -> Array {
-        let update = update.into_operand().into_array_beside("slice_update", self.0.dtype);
-        let starts = starts.into_ints();
-        attempt(|| {
-            self.check()?;
-            update.check()?;
-            let (shape, block) = (&self.0.shape, &update.0.shape);
-            let inside = starts.len() == shape.len()
-                && block.len() == shape.len()
-                && (0..shape.len()).all(|i| {
-                    starts[i] >= 0 && (starts[i] as usize).saturating_add(block[i]) <= shape[i]
-                });
-            if !inside {
-                let why = format!("the block at {starts:?} does not lie inside");
-                return Err(error(ErrorKind::Index, "slice_update", why, &[self, &update]));
-            }
-            let steps = vec![1i64; shape.len()].into();
-            let write = Prim::SliceUpdate { starts: starts.to_vec().into(), steps };
-            let inputs = [self.clone(), update.astype(self.0.dtype)];
-            Ok(prim(write, inputs, shape.clone(), self.0.dtype))
-        })
+/// The shape that arrays of these shapes broadcast to: axes are matched from the last, and those of
+/// length one, or missing, take the others' length.
+///
+/// ```
+/// use lazul_core::broadcast_shapes;
+/// assert_eq!(broadcast_shapes(&[&[2, 1], &[3]])?, [2, 3]);
+/// assert!(broadcast_shapes(&[&[2], &[3]]).is_err());
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If lengths of an axis differ and neither is one.
+#[track_caller]
+pub fn broadcast_shapes(shapes: &[&[usize]]) -> Result<Vec<usize>> {
+    let mut out = Shape::scalar();
+    for shape in shapes {
+        out = Shape::broadcast(&out, shape).ok_or_else(|| {
+            let all: Vec<String> = shapes.iter().map(|s| Shape::new(s).to_string()).collect();
+            let why = format!("shapes {} cannot be broadcast", all.join(", "));
+            Error::new(ErrorKind::Shape, "broadcast_shapes", why).at(call_site())
+        })?;
     }
+    Ok(out.to_vec())
 }

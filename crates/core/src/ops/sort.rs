@@ -9,6 +9,13 @@ use lazul_ir::{DType, Prim};
 
 impl Array {
     /// Elements in ascending order along an axis: stable, NaN last.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3.0f32, f32::NAN, 1.0], [3]);
+    /// assert_eq!(x.sort(0).slice_axis(0, 0, 2).to_vec::<f32>()?, [1.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn sort(&self, axis: i64) -> Array {
         attempt(|| {
@@ -39,13 +46,20 @@ impl Array {
         })
     }
 
-    /// The `k` largest elements along an axis, in ascending order.
+    /// The `k` largest elements along an axis, in ascending order; NaN counts as the largest.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3.0f32, 1.0, 2.0], [3]);
+    /// assert_eq!(x.topk(2, -1).to_vec::<f32>()?, [2.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn topk(&self, k: usize, axis: i64) -> Array {
         attempt(|| {
             let n = self.dim(axis)?;
-            if k == 0 || k > n {
-                let why = format!("k = {k} is not in 1..={n}");
+            if k > n {
+                let why = format!("k = {k} is more than the {n} there are");
                 return Err(error(ErrorKind::Value, "topk", why, &[self]));
             }
             Ok(self.sort(axis).slice_axis(axis, (n - k) as i64, None))
@@ -54,6 +68,13 @@ impl Array {
 
     /// The elements rearranged along an axis so that the one at `kth` (negative from the end) is
     /// where sorting would put it, smaller ones before it and larger ones after it.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[3, 1, 2], [3]).partition(1, 0);
+    /// assert_eq!(x.at_index(0, 1).item::<i32>()?, 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn partition(&self, kth: i64, axis: i64) -> Array {
         attempt(|| {
@@ -63,6 +84,13 @@ impl Array {
     }
 
     /// The indices (u32) that partition an axis; see [`Array::partition`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let at = Array::from_slice(&[3, 1, 2], [3]).argpartition(1, 0);
+    /// assert_eq!(at.at_index(0, 1).item::<u32>()?, 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn argpartition(&self, kth: i64, axis: i64) -> Array {
         attempt(|| {

@@ -1,9 +1,10 @@
 //! Vectorising: a graph written for one example, rebuilt for a batch.
 
+use super::fits;
 use crate::control::graph::{ByNode, Graph, Spec, address, spec};
 use crate::error::Result;
 use crate::node::{Array, Op};
-use crate::rules::{self, Outputs};
+use crate::rules::{self, Outputs, batch_shape};
 use crate::scope::with_site;
 
 /// The outputs of `graph` for arguments that carry a batch of length `size` as first axis; each with
@@ -45,8 +46,11 @@ pub(crate) fn vectorised(
                     Op::Control(c) => c.vmap(&inputs, &batched, size, &outputs),
                     Op::Prim(prim) => rules::vmap(prim, &inputs, &batched, size, &outputs),
                     _ => Ok(Outputs::new()),
-                })?;
-                made.iter().try_for_each(|a| a.check())?;
+                });
+                let made = made.map_err(|e| e.at(step.node.0.site))?;
+                for (a, (shape, dtype)) in made.iter().zip(&outputs) {
+                    fits(step, "batch", &(batch_shape(shape, size), *dtype), a)?;
+                }
                 made
             }
         };

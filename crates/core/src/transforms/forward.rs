@@ -1,6 +1,7 @@
 //! Forward mode: from tangents of arguments to tangents of results.
 
-use crate::control::graph::{ByNode, address, dependents};
+use super::fits;
+use crate::control::graph::{ByNode, address, dependents, spec};
 use crate::error::Result;
 use crate::node::{Array, Op};
 use crate::rules::{self, Call, Slots};
@@ -40,8 +41,16 @@ pub(crate) fn push_forward(
                     Op::Prim(prim) => rules::jvp(prim, &call, &given),
                     Op::Control(control) => control.jvp(&call, &given),
                     _ => Ok(Slots::new()),
-                })?;
-                made.iter().flatten().try_for_each(|t| t.check())?;
+                });
+                let mut made = made.map_err(|e| e.at(step.node.0.site))?;
+                for (tangent, result) in made.iter_mut().zip(&results) {
+                    if !result.0.dtype.is_inexact() {
+                        *tangent = None;
+                    }
+                    if let Some(t) = tangent {
+                        fits(step, "tangent", &spec(result), t)?;
+                    }
+                }
                 made
             }
         };

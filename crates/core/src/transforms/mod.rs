@@ -20,7 +20,8 @@ pub(crate) mod batch;
 mod forward;
 mod reverse;
 
-use crate::control::graph::{Graph, spec};
+use crate::control::Control;
+use crate::control::graph::{Graph, GraphStep, Spec, spec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
 use crate::ops::creation::identity;
@@ -31,6 +32,7 @@ use crate::trace::Running;
 use crate::tree::{IntoResult, Tree};
 use batch::{vectorised, with_batch};
 use lazul_ir::Shape;
+use std::panic::Location;
 
 /// Cotangents of `inputs` through a function of arrays.
 pub(crate) fn pulled_through(
@@ -104,6 +106,24 @@ pub(crate) fn vectorised_through(
     Ok(made.into_iter().map(|(a, b)| if b { a } else { with_batch(&a, size) }).collect())
 }
 
+/// What a rule gave has the shape and dtype that belong there.
+fn fits(step: &GraphStep, rule: &str, like: &Spec, made: &Array) -> Result<()> {
+    let site = step.node.0.site;
+    made.check().map_err(|e| e.at(site))?;
+    let given = spec(made);
+    if given == *like {
+        return Ok(());
+    }
+    // Only functions with rules of their own have rules that are not ours.
+    let kind = match &step.op {
+        Op::Control(c) if matches!(**c, Control::Custom(_)) => ErrorKind::Value,
+        _ => ErrorKind::Internal,
+    };
+    let why = format!("the {rule} rule gave another shape or dtype");
+    let pair = [like.clone(), given].map(|(shape, dtype)| (dtype, shape));
+    Err(Error::new(kind, step.op.name(), why).operands(pair).at(site))
+}
+
 /// The leaves of a tree.
 fn owned<T: Tree>(tree: &T) -> Vec<Array> {
     tree.leaves().into_iter().cloned().collect()
@@ -146,14 +166,12 @@ impl<A: Tree> Objective for (Array, A) {
 /// # Errors
 /// Of the returned function: those of `f`; if the loss is not a real scalar of a float dtype; and where
 /// an operation has no gradient.
+#[track_caller]
 pub fn value_and_grad<T: Tree, O: Objective, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
 ) -> impl Fn(&T) -> Result<(O, T)> {
-    #[track_caller]
-    fn run<T: Tree, O: Objective, R: IntoResult<O>>(
-        f: &impl Fn(&T) -> R,
-        at: &T,
-    ) -> Result<(O, T)> {
+    let site = call_site();
+    move |at| {
         let running = Running::start();
         let leaves: Vec<Array> = owned(at).iter().map(|a| a.marked(&running.0)).collect();
         let value = f(&at.with_leaves(leaves.iter().cloned())).into_result()?;
@@ -161,7 +179,7 @@ pub fn value_and_grad<T: Tree, O: Objective, R: IntoResult<O>>(
         loss.check()?;
         if loss.0.shape.size() != 1 || !loss.0.dtype.is_float() {
             let why = "a function that is differentiated returns one real number";
-            return Err(error(ErrorKind::Shape, "grad", why, &[loss]).at(loss.0.site));
+            return Err(error(ErrorKind::Shape, "grad", why, &[loss]).at(site));
         }
         let id = running.0.id;
         drop(running);
@@ -172,7 +190,6 @@ pub fn value_and_grad<T: Tree, O: Objective, R: IntoResult<O>>(
         let grads = at.with_leaves(grads);
         Ok((value, grads))
     }
-    move |at| run(&f, at)
 }
 
 /// A function that gives the gradient of `f`; see [`value_and_grad`].
@@ -187,6 +204,7 @@ pub fn value_and_grad<T: Tree, O: Objective, R: IntoResult<O>>(
 ///
 /// # Errors
 /// Of the returned function: as [`value_and_grad`].
+#[track_caller]
 pub fn grad<T: Tree, O: Objective, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
 ) -> impl Fn(&T) -> Result<T> {
@@ -265,11 +283,12 @@ pub fn jvp<T: Tree, O: Tree, R: IntoResult<O>>(
 }
 
 /// Tangents or cotangents that go with `arrays`; none where an array is no number.
+#[track_caller]
 fn matching<T: Tree>(op: &'static str, arrays: &[Array], given: &T) -> Result<Vec<Option<Array>>> {
-    let given = owned(given);
+    let (given, site) = (owned(given), call_site());
     if given.len() != arrays.len() {
         let why = format!("{} arrays go with {}", given.len(), arrays.len());
-        return Err(Error::new(ErrorKind::Value, op, why).at(call_site()));
+        return Err(Error::new(ErrorKind::Value, op, why).at(site));
     }
     arrays
         .iter()
@@ -278,7 +297,7 @@ fn matching<T: Tree>(op: &'static str, arrays: &[Array], given: &T) -> Result<Ve
             g.check()?;
             if g.0.shape != a.0.shape {
                 let why = "shapes differ from those that they go with";
-                return Err(error(ErrorKind::Shape, op, why, &[a, &g]).at(call_site()));
+                return Err(error(ErrorKind::Shape, op, why, &[a, &g]).at(site));
             }
             Ok(a.0.dtype.is_inexact().then(|| g.astype(a.0.dtype)))
         })
@@ -300,6 +319,7 @@ fn matching<T: Tree>(op: &'static str, arrays: &[Array], given: &T) -> Result<Ve
 /// # Errors
 /// Of the returned function: those of `f`; if the leaves have no first axis of one length; if `f`
 /// reads the value of its argument.
+#[track_caller]
 pub fn vmap<T: Tree, O: Tree, R: IntoResult<O>>(f: impl Fn(&T) -> R) -> impl Fn(&T) -> Result<O> {
     vmap_axes(f, &[Some(0)], &[Some(0)])
 }
@@ -320,23 +340,31 @@ pub fn vmap<T: Tree, O: Tree, R: IntoResult<O>>(f: impl Fn(&T) -> R) -> impl Fn(
 /// # Errors
 /// Of the returned function: as [`vmap`]; if the axes are not one or one a leaf, or no axis of their
 /// leaf; if a result for `None` depends on the example.
-pub fn vmap_axes<T: Tree, O: Tree, R: IntoResult<O>>(
-    f: impl Fn(&T) -> R,
+#[track_caller]
+pub fn vmap_axes<T: Tree, O: Tree, R: IntoResult<O>, F: Fn(&T) -> R>(
+    f: F,
     inputs: &[Option<i64>],
     outputs: &[Option<i64>],
-) -> impl Fn(&T) -> Result<O> {
+) -> impl Fn(&T) -> Result<O> + use<T, O, R, F> {
     let (inputs, outputs) = (inputs.to_vec(), outputs.to_vec());
-    move |argument| map_over(&f, argument, &inputs, &outputs)
+    let site = call_site();
+    move |argument| map_over(&f, argument, &inputs, &outputs, site)
 }
 
-#[track_caller]
 fn map_over<T: Tree, O: Tree, R: IntoResult<O>>(
     f: &impl Fn(&T) -> R,
     argument: &T,
     inputs: &[Option<i64>],
     outputs: &[Option<i64>],
+    site: &'static Location<'static>,
 ) -> Result<O> {
-    let wrong = |why: String| Error::new(ErrorKind::Axis, "vmap", why).at(call_site());
+    let wrong = |why: String| Error::new(ErrorKind::Axis, "vmap", why).at(site);
+    let axis_in = |axis: i64, a: &Array, rank: usize| {
+        let at = if axis < 0 { axis + rank as i64 } else { axis };
+        let why = || format!("axis {axis} is out of range for {rank} dimensions");
+        let inside = (0..rank as i64).contains(&at);
+        inside.then_some(at).ok_or_else(|| error(ErrorKind::Axis, "vmap", why(), &[a]).at(site))
+    };
     let leaves = owned(argument);
     let axes = one_each(inputs, leaves.len()).map_err(wrong)?;
     let mut size: Option<usize> = None;
@@ -344,11 +372,12 @@ fn map_over<T: Tree, O: Tree, R: IntoResult<O>>(
     for (leaf, axis) in leaves.iter().zip(&axes) {
         leaf.check()?;
         let Some(axis) = *axis else { continue };
-        let n = leaf.dim(axis)?;
+        let axis = axis_in(axis, leaf, leaf.0.shape.len())?;
+        let n = leaf.0.shape[axis as usize];
         if size.is_some_and(|s| s != n) {
             let all: Vec<&Array> = leaves.iter().collect();
             let why = "the axes that are mapped over differ in length";
-            return Err(error(ErrorKind::Shape, "vmap", why, &all).at(call_site()));
+            return Err(error(ErrorKind::Shape, "vmap", why, &all).at(site));
         }
         size = Some(n);
         arguments.push(leaf.moveaxis(axis, 0));
@@ -359,7 +388,7 @@ fn map_over<T: Tree, O: Tree, R: IntoResult<O>>(
     let specs: Vec<_> =
         arguments.iter().map(|a| (Shape::new(&a.0.shape[1..]), a.0.dtype)).collect();
     let mut template: Option<O> = None;
-    let graph = Graph::trace(&specs, |placeholders| {
+    let graph = Graph::trace_at(site, &specs, |placeholders| {
         let mut next = placeholders.iter();
         let given = leaves.iter().zip(&axes).map(|(leaf, axis)| match axis {
             Some(_) => next.next().cloned().unwrap_or_else(|| leaf.clone()),
@@ -376,12 +405,14 @@ fn map_over<T: Tree, O: Tree, R: IntoResult<O>>(
     let mut results = Vec::with_capacity(made.len());
     for ((array, batched), axis) in made.into_iter().zip(axes) {
         results.push(match (axis, batched) {
-            (Some(axis), true) => array.moveaxis(0, axis),
-            (Some(axis), false) => with_batch(&array, size).moveaxis(0, axis),
+            (Some(axis), _) => {
+                let array = if batched { array } else { with_batch(&array, size) };
+                array.moveaxis(0, axis_in(axis, &array, array.0.shape.len())?)
+            }
             (None, false) => array,
             (None, true) => {
                 let why = "a result without a batch axis depends on the example";
-                return Err(error(ErrorKind::Value, "vmap", why, &[&array]).at(call_site()));
+                return Err(error(ErrorKind::Value, "vmap", why, &[&array]).at(site));
             }
         });
     }
@@ -410,6 +441,7 @@ fn one_each(axes: &[Option<i64>], n: usize) -> Result<Vec<Option<i64>>, String> 
 ///
 /// # Errors
 /// Of the returned function: as [`vjp`].
+#[track_caller]
 pub fn jacobian<R: IntoResult<Array>>(f: impl Fn(&Array) -> R) -> impl Fn(&Array) -> Result<Array> {
     move |x| {
         let y = f(x).into_result()?;
@@ -439,6 +471,7 @@ pub fn jacobian<R: IntoResult<Array>>(f: impl Fn(&Array) -> R) -> impl Fn(&Array
 ///
 /// # Errors
 /// Of the returned function: as [`value_and_grad`].
+#[track_caller]
 pub fn hessian<R: IntoResult<Array>>(f: impl Fn(&Array) -> R) -> impl Fn(&Array) -> Result<Array> {
     jacobian(grad(move |x: &Array| f(x).into_result()))
 }

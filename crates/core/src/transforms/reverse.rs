@@ -1,7 +1,8 @@
 //! Reverse mode: from cotangents of results to cotangents of arguments.
 
-use crate::control::graph::{ByNode, GraphStep, address, dependents};
-use crate::error::{Error, ErrorKind, Result};
+use super::fits;
+use crate::control::graph::{ByNode, GraphStep, address, dependents, spec};
+use crate::error::Result;
 use crate::node::{Array, Op};
 use crate::rules::{self, Call, Slots};
 use crate::scope::with_site;
@@ -69,10 +70,11 @@ fn through(
                     Op::Prim(prim) => rules::vjp(prim, &call, &own, &wanted),
                     Op::Control(control) => control.vjp(&call, &own, &wanted),
                     _ => Ok(Slots::new()),
-                })?;
+                })
+                .map_err(|e| e.at(step.node.0.site))?;
                 for ((input, cotangent), wanted) in step.inputs.iter().zip(given).zip(wanted) {
                     if let (Some(c), true) = (cotangent, wanted) {
-                        fits(&step.op, input, &c)?;
+                        fits(step, "gradient", &spec(input), &c)?;
                         add(&mut sums, input, 0, c)?;
                     }
                 }
@@ -83,17 +85,6 @@ fn through(
         .iter()
         .map(|l| sums.get_mut(&address(l)).and_then(|s| s.get_mut(0)).and_then(|c| c.clone()))
         .collect())
-}
-
-/// A rule's answer has the shape and dtype of what it is a cotangent of.
-fn fits(op: &Op, input: &Array, cotangent: &Array) -> Result<()> {
-    cotangent.check()?;
-    if cotangent.0.shape == input.0.shape && cotangent.0.dtype == input.0.dtype {
-        return Ok(());
-    }
-    let pair = [input, cotangent].map(|a| (a.0.dtype, a.0.shape.clone()));
-    let message = "the gradient rule gave another shape or dtype";
-    Err(Error::new(ErrorKind::Internal, op.name(), message).operands(pair))
 }
 
 fn add(sums: &mut ByNode<Slots>, of: &Array, at: usize, cotangent: Array) -> Result<()> {

@@ -18,7 +18,7 @@ mod tile;
 
 use crate::pool::parallel;
 use crate::rows::{Shared, apart, to_vec};
-use lazul_ir::{DType, FastOp, Job, Operand, Target};
+use lazul_ir::{DType, ErrorKind, FastOp, Job, OpError, Operand, Target};
 use simd::Kernels;
 use tile::{Scratch, Tile};
 
@@ -29,12 +29,31 @@ const TILE: usize = 64;
 /// Below this number of tiles, segments run in parallel too.
 const FEW: usize = 16;
 
-/// `q, k, v [, mask] [, sinks]` → `(b, h, tq, dv)`.
-pub(crate) fn attention(op: &FastOp, job: &Job<'_>) {
+/// `q, k, v [, mask] [, sinks] [, length]` → `(b, h, tq, dv)`.
+pub(crate) fn attention(op: &FastOp, job: &Job<'_>) -> Result<(), OpError> {
+    let keys = keys_in_use(op, job)?;
     apart(&job.outputs[0], job.inputs, |out| match job.inputs[0].dtype {
-        DType::F64 => Attention::<f64>::new(op, job, *out).run(),
-        _ => Attention::<f32>::new(op, job, *out).run(),
+        DType::F64 => Attention::<f64>::new(op, job, keys, *out).run(),
+        _ => Attention::<f32>::new(op, job, keys, *out).run(),
     });
+    Ok(())
+}
+
+/// How many of the keys are seen.
+fn keys_in_use(op: &FastOp, job: &Job<'_>) -> Result<usize, OpError> {
+    let (room, last) = (job.inputs[1].shape[2], job.inputs[job.inputs.len() - 1]);
+    if !matches!(op, FastOp::Attention { length: true, .. }) {
+        return Ok(room);
+    }
+    // SAFETY: the operand is one live int32.
+    let length = unsafe { last.ptr.cast::<i32>().read_unaligned() };
+    match usize::try_from(length) {
+        Ok(n) if n <= room => Ok(n),
+        _ => {
+            let why = format!("{length} keys in use, but there is room for {room}");
+            Err(OpError::new(ErrorKind::Index, op.name(), why))
+        }
+    }
 }
 
 /// One job: operands, sizes, and what follows from them.
@@ -72,8 +91,8 @@ struct State<'a, R> {
 }
 
 impl<'a, R: simd::Engine> Attention<'a, R> {
-    fn new(op: &FastOp, job: &Job<'a>, out: Target<'a>) -> Attention<'a, R> {
-        let &FastOp::Attention { scale, causal, window, mask, sinks } = op else {
+    fn new(op: &FastOp, job: &Job<'a>, keys: usize, out: Target<'a>) -> Attention<'a, R> {
+        let &FastOp::Attention { scale, causal, window, mask, sinks, .. } = op else {
             unreachable!("attention of {op:?}")
         };
         let [q, k, v] = [job.inputs[0], job.inputs[1], job.inputs[2]];
@@ -96,7 +115,7 @@ impl<'a, R: simd::Engine> Attention<'a, R> {
             heads: q.shape[1],
             key_heads: k.shape[1],
             queries: q.shape[2],
-            keys: k.shape[2],
+            keys,
             depth: q.shape[3],
             value_depth: v.shape[3],
             kernels: R::kernels(),
@@ -232,6 +251,7 @@ mod tests {
             window: c.window,
             mask,
             sinks,
+            length: false,
         })
     }
 

@@ -3,7 +3,7 @@
 
 /// The nearest code, ties to even, saturating at 448; NaN stays NaN.
 #[inline(always)]
-pub(super) fn encode(x: f32) -> u8 {
+pub(crate) fn encode(x: f32) -> u8 {
     let bits = x.to_bits();
     let sign = (bits >> 24) as u8 & 0x80;
     let magnitude = bits & 0x7fff_ffff;
@@ -27,7 +27,7 @@ pub(super) fn encode64(x: f64) -> u8 {
 
 /// The value of a code.
 #[inline(always)]
-pub(super) fn decode(code: u8) -> f32 {
+pub(crate) fn decode(code: u8) -> f32 {
     let sign = (code as u32 & 0x80) << 24;
     let magnitude = code as u32 & 0x7f;
     let normal = f32::from_bits((magnitude << 20) + (120 << 23));

@@ -12,20 +12,37 @@
 mod binary;
 pub(crate) mod cast;
 mod complex;
-mod fp8;
+pub(crate) mod fp8;
 pub(crate) mod kernels;
 mod plan;
 mod run;
 mod unary;
 
 use kernels::Kernel;
-use lazul_ir::{BinaryOp, Job, Step, StepOp, Tape, UnaryOp};
+use lazul_ir::{BinaryOp, Job, Step, StepOp, Tape, Target, UnaryOp};
 
 /// Runs a fused program.
 pub(crate) fn fused(tape: &Tape, job: &Job<'_>) {
     let plan = plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, job);
     run::run(&plan, job);
 }
+
+/// Hands `f` the means to compute any range of a program's one output: `fill(start, end, dst)` writes its
+/// values `start..end`, in row-major order of the operands' shape, to memory of the output's dtype.
+pub(crate) fn with_values(tape: &Tape, job: &Job<'_>, f: impl FnOnce(&Fill<'_>)) {
+    // The plan asks for the shape of the values, not for their memory.
+    let values =
+        Target { ptr: std::ptr::null_mut(), dtype: tape.outputs[0].1, shape: job.inputs[0].shape };
+    let job = Job { work: job.work, inputs: job.inputs, outputs: &[values] };
+    let plan = plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, &job);
+    run::with_values(&plan, &job, f);
+}
+
+/// Computes values `start..end` into memory.
+///
+/// # Safety
+/// The range must lie inside the values, and the memory hold them.
+pub(crate) type Fill<'a> = dyn Fn(usize, usize, *mut u8) + Sync + 'a;
 
 /// One operation of one operand.
 pub(crate) fn unary(op: UnaryOp, job: &Job<'_>) {

@@ -43,9 +43,34 @@ struct Run<'a> {
     sources: SmallVec<[Source; 8]>,
     /// Operands that were copied into row-major order first.
     copied: SmallVec<[bool; 8]>,
-    outputs: SmallVec<[(*mut u8, DType); 2]>,
     block: usize,
 }
+
+/// Where a chunk's results go.
+struct Results<'a> {
+    outputs: &'a [(*mut u8, DType)],
+    /// The element that the outputs' memory begins with.
+    base: usize,
+}
+
+impl Results<'_> {
+    /// The address of element `at` of output `o`.
+    ///
+    /// # Safety
+    /// The element must exist.
+    unsafe fn address(&self, o: u16, at: usize) -> (*mut u8, DType) {
+        let (ptr, dtype) = self.outputs[o as usize];
+        // SAFETY: the caller's promise.
+        (unsafe { ptr.add((at - self.base) * dtype.size()) }, dtype)
+    }
+}
+
+/// Outputs that threads write disjoint ranges of.
+#[derive(Clone)]
+struct Outputs(SmallVec<[(*mut u8, DType); 2]>);
+
+// SAFETY: threads write disjoint ranges.
+unsafe impl Sync for Outputs {}
 
 // SAFETY: threads read operands and write disjoint ranges of the outputs.
 unsafe impl Sync for Run<'_> {}
@@ -55,37 +80,28 @@ pub(super) fn run(plan: &Plan, job: &Job<'_>) {
     if n == 0 {
         return;
     }
-    let mut run = Run {
-        plan,
-        sources: job.inputs.iter().map(|i| Source { ptr: i.ptr, dtype: i.dtype }).collect(),
-        copied: SmallVec::from_elem(false, job.inputs.len()),
-        outputs: job.outputs.iter().map(|o| (o.ptr, o.dtype)).collect(),
-        block: BLOCK,
-    };
-    // Keeps the copies alive until the end.
-    let mut kept: SmallVec<[Buffer; 1]> = SmallVec::new();
-    for load in plan.loads.iter().filter(|l| l.load == Load::Gather) {
-        let i = load.input as usize;
-        if let Some(buffer) = straighten(&job.inputs[i], &plan.collapsed.strides[i], n) {
-            run.sources[i].ptr = buffer.ptr();
-            run.copied[i] = true;
-            kept.push(buffer);
-        }
-    }
+    let outputs = Outputs(job.outputs.iter().map(|o| (o.ptr, o.dtype)).collect());
+    let (mut run, kept) = Run::new(plan, job, n);
     let chunk = (CHUNK_COST / plan.cost).clamp(BLOCK, 64 << 10) / BLOCK * BLOCK;
     if plan.slots == 0 {
         // Nothing passes through scratch.
         run.block = chunk;
     }
+    let outputs = &outputs;
     parallel_ranges(n, chunk, |start, end| {
-        let lines = (plan.slots + 1) * BLOCK * plan.width.max(2) / 64;
-        let mut scratch = SCRATCH.take();
-        if plan.slots > 0 && scratch.len() < lines {
-            scratch.resize(lines, MaybeUninit::uninit());
-        }
         // SAFETY: the job's operands and targets are valid, and chunks are disjoint.
-        unsafe { run.chunk(start, end, scratch.as_mut_ptr().cast()) };
-        SCRATCH.set(scratch);
+        unsafe { run.range(start, end, &Results { outputs: &outputs.0, base: 0 }) };
+    });
+    drop(kept);
+}
+
+/// Hands `f` the means to compute any range of the plan's one output.
+pub(super) fn with_values(plan: &Plan, job: &Job<'_>, f: impl FnOnce(&super::Fill<'_>)) {
+    let (n, dtype) = (job.outputs[0].size(), job.outputs[0].dtype);
+    let (run, kept) = Run::new(plan, job, n);
+    f(&|start, end, dst| {
+        // SAFETY: the job's operands are valid; the caller vouches for range and memory.
+        unsafe { run.range(start, end, &Results { outputs: &[(dst, dtype)], base: start }) };
     });
     drop(kept);
 }
@@ -107,11 +123,47 @@ fn straighten(operand: &Operand<'_>, collapsed: &[isize], n: usize) -> Option<Bu
     Some(buffer)
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// A run over `n` elements, and the copies that it reads, to be kept until its end.
+    fn new(plan: &'a Plan, job: &Job<'_>, n: usize) -> (Run<'a>, SmallVec<[Buffer; 1]>) {
+        let mut run = Run {
+            plan,
+            sources: job.inputs.iter().map(|i| Source { ptr: i.ptr, dtype: i.dtype }).collect(),
+            copied: SmallVec::from_elem(false, job.inputs.len()),
+            block: BLOCK,
+        };
+        let mut kept: SmallVec<[Buffer; 1]> = SmallVec::new();
+        for load in plan.loads.iter().filter(|l| l.load == Load::Gather) {
+            let i = load.input as usize;
+            if let Some(buffer) = straighten(&job.inputs[i], &plan.collapsed.strides[i], n) {
+                run.sources[i].ptr = buffer.ptr();
+                run.copied[i] = true;
+                kept.push(buffer);
+            }
+        }
+        (run, kept)
+    }
+
+    /// Computes elements `start..end` with this thread's scratch.
+    ///
+    /// # Safety
+    /// The job's memory must be valid, the results' for the range, and nobody else may write that.
+    unsafe fn range(&self, start: usize, end: usize, results: &Results<'_>) {
+        let plan = self.plan;
+        let lines = (plan.slots + 1) * BLOCK * plan.width.max(2) / 64;
+        let mut scratch = SCRATCH.take();
+        if plan.slots > 0 && scratch.len() < lines {
+            scratch.resize(lines, MaybeUninit::uninit());
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.chunk(start, end, scratch.as_mut_ptr().cast(), results) };
+        SCRATCH.set(scratch);
+    }
+
     /// # Safety
     /// The job's memory must be valid, `scratch` for the plan's slots and one more, and nobody else
     /// may write the outputs' elements `start..end`.
-    unsafe fn chunk(&self, start: usize, end: usize, scratch: *mut u8) {
+    unsafe fn chunk(&self, start: usize, end: usize, scratch: *mut u8, results: &Results<'_>) {
         let plan = self.plan;
         let slot_bytes = BLOCK * plan.width.max(2);
         // SAFETY: every place is valid for the block's `m` elements: operands and outputs because
@@ -133,10 +185,7 @@ impl Run<'_> {
                 let read = |place: Place| match place {
                     Place::Input(i) => self.neighbours(i as usize, at),
                     Place::Slot(s) => scratch.add(s as usize * slot_bytes).cast_const(),
-                    Place::Output(o) => {
-                        let (ptr, dtype) = self.outputs[o as usize];
-                        ptr.add(at * dtype.size()).cast_const()
-                    }
+                    Place::Output(o) => results.address(o, at).0.cast_const(),
                 };
                 for load in &plan.loads {
                     let slot = scratch.add(load.slot as usize * slot_bytes);
@@ -161,8 +210,7 @@ impl Run<'_> {
                     }
                 }
                 for store in &plan.stores {
-                    let (ptr, dtype) = self.outputs[store.output as usize];
-                    let dst = ptr.add(at * dtype.size());
+                    let (dst, dtype) = results.address(store.output, at);
                     self::store(read(store.from), store.compute, dst, dtype, m);
                 }
                 at += m;

@@ -144,8 +144,6 @@ fn speed() {
         2 * n,
         time(&sum, &[&half], &mut Tensor::empty(BF16, &[4096, 1])),
     );
-    let fill = Prim::Fill(lazul_ir::Scalar::new(1f32));
-    report("fill f32 16M", 4 * n, time(&fill, &[], &mut o));
     for dtype in [DType::U8, BF16, F32, F64] {
         let x = rng.tensor(dtype, &[3000, 4000], 0.0, 9.0);
         let mut y = Tensor::empty(dtype, &[4000, 3000]);

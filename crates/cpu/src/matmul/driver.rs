@@ -11,9 +11,8 @@
 //! the tile sizes or the number of threads, which leaves tiles free to follow all of these.
 
 use super::kernel::{Compute, Kernel};
+pub(crate) use super::scratch::with_scratch;
 use crate::pool;
-use bytemuck::{Pod, Zeroable};
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// An operand of a product as the micro-kernels read it: lanes (rows of `a`, columns of `b`) by `k`.
@@ -77,6 +76,12 @@ pub(crate) enum Fused {
 pub(crate) trait Store<T>: Sync {
     /// Row-major memory of the compute type, and its row stride, if tiles may be written in place.
     fn direct(&self, batch: usize) -> Option<(*mut T, usize)>;
+
+    /// Address of `c[row][col]` and bytes between rows, if rows are contiguous: where a tile will be
+    /// stored, for those who want to have it at hand by then.
+    fn place(&self, _batch: usize, _row: usize, _col: usize) -> Option<(*const u8, usize)> {
+        None
+    }
 
     /// Takes a finished tile whose first element is `c[row][col]`; `tile` has row stride `ld`.
     fn store(
@@ -163,7 +168,9 @@ impl<T: Compute> Product<'_, T> {
             match fused {
                 Fused::Panel => {
                     let (tile_cols, kc) = (kernel.nr, 2048);
-                    let task_cols = up((GRAIN / k).clamp(1, n), tile_cols);
+                    // Long runs: what a thread asks the memory for ahead of time is then its own.
+                    let share = n.div_ceil(4 * pool::threads());
+                    let task_cols = up((GRAIN / k).max(share).clamp(1, n), tile_cols);
                     return Plan { block_rows, tile_rows, tile_cols, task_cols, kc, fused };
                 }
                 Fused::Strip => {
@@ -408,30 +415,3 @@ pub(crate) struct Shared<T>(pub(crate) *mut T);
 
 // SAFETY: tasks write disjoint parts.
 unsafe impl<T: Send> Sync for Shared<T> {}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u64; 8]);
-
-/// Scratch kept by a thread for its next kernel, at most.
-const KEPT: usize = (A_BLOCK * 8) / size_of::<Line>();
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `f` with `len` elements of this thread's scratch memory, aligned to 64 bytes and holding
-/// anything. Calls may nest.
-pub(crate) fn with_scratch<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> R {
-    let mut lines = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let need = (len * size_of::<T>()).div_ceil(size_of::<Line>());
-    if lines.len() < need {
-        lines.clear();
-        lines.resize(need, Line::zeroed());
-    }
-    let result = f(&mut bytemuck::cast_slice_mut(&mut lines)[..len]);
-    if lines.len() <= KEPT {
-        SCRATCH.with_borrow_mut(|free| free.push(lines));
-    }
-    result
-}

@@ -7,18 +7,25 @@
 //! transposed, sliced and broadcast ones are packed as they lie.
 
 pub(crate) mod driver;
+pub(crate) mod grouped;
+#[cfg(test)]
+mod grouped_tests;
 pub(crate) mod kernel;
+mod output;
 pub(crate) mod pack;
+mod scratch;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod turn;
 
-use crate::convert;
 use crate::strided::{Collapsed, collapse};
 use driver::{Pack, Product, Store};
 use kernel::Compute;
-use lazul_ir::{DType, Job};
+use lazul_ir::{DType, ErrorKind, Job, OpError};
+pub(crate) use output::Output;
 use pack::{Complex, Dense, Side};
 
 /// `a (…, m, k) · b (…, k, n)`.
@@ -40,6 +47,18 @@ pub(crate) fn matmul(job: &Job<'_>) {
     let right = Dense::new(b.ptr, dtype, &rows.batch, 1, b_col, b_k);
     let shape = (rows.batch.shape.iter().product(), rows.count, n, k);
     let output = Output { ptr: out.ptr, dtype, m: rows.count, n, transposed: false };
+    #[cfg(target_arch = "x86_64")]
+    if let Some(scheme) = tile::Scheme::of(dtype, shape) {
+        let (batch, m, n, k) = shape;
+        let (a, b) = (&left, &right);
+        match scheme {
+            tile::Scheme::Bytes => {
+                tile::TileProduct::<i32> { scheme, batch, m, n, k, a, b, c: &output }.run();
+            }
+            _ => tile::TileProduct::<f32> { scheme, batch, m, n, k, a, b, c: &output }.run(),
+        }
+        return;
+    }
     match dtype {
         DType::F16 | DType::BF16 | DType::F32 => run::<f32>(shape, &left, &right, output),
         DType::F64 => run::<f64>(shape, &left, &right, output),
@@ -47,6 +66,11 @@ pub(crate) fn matmul(job: &Job<'_>) {
         DType::C64 => run_complex(shape, left, right, output),
         _ => run::<i32>(shape, &left, &right, output),
     }
+}
+
+/// The error of an index that names nothing.
+fn index_error(op: &'static str, why: String) -> OpError {
+    OpError::new(ErrorKind::Index, op, why)
 }
 
 /// The rows of the left operand, with as many batch axes merged into them as its layout and the
@@ -111,166 +135,4 @@ fn run_complex((batch, m, n, k): (usize, usize, usize, usize), a: Dense, b: Dens
         c: &Output { transposed: swap, ..output },
     }
     .run();
-}
-
-/// Row-major `(batch, m, n)` memory of any dtype.
-pub(crate) struct Output {
-    pub(crate) ptr: *mut u8,
-    pub(crate) dtype: DType,
-    pub(crate) m: usize,
-    pub(crate) n: usize,
-    /// Whether products compute the transpose of what is stored.
-    pub(crate) transposed: bool,
-}
-
-// SAFETY: tiles are disjoint, and the target has no other user while its job runs.
-unsafe impl Sync for Output {}
-
-impl Output {
-    /// Address and stride of `count` elements that start with row `row`, column `col` of a product.
-    fn at(&self, batch: usize, row: usize, col: usize) -> (*mut u8, usize) {
-        let (row, col, step) = if self.transposed { (col, row, self.n) } else { (row, col, 1) };
-        let element = (batch * self.m + row) * self.n + col;
-        // SAFETY: the element lies inside the target.
-        (unsafe { self.ptr.add(element * self.dtype.size()) }, step)
-    }
-
-    /// Writes a tile of elements through `convert`.
-    ///
-    /// # Safety
-    /// `S` must be the type of `dtype`, and the tile must lie inside the product.
-    unsafe fn write<T: Copy, S>(
-        &self,
-        (batch, row, col): (usize, usize, usize),
-        cols: usize,
-        tile: &[T],
-        ld: usize,
-        convert: impl Fn(T) -> S,
-    ) {
-        for (i, line) in tile.chunks(ld).enumerate() {
-            let (ptr, step) = self.at(batch, row + i, col);
-            for (j, &x) in line[..cols].iter().enumerate() {
-                // SAFETY: the caller vouches for the tile.
-                unsafe { ptr.cast::<S>().add(j * step).write(convert(x)) };
-            }
-        }
-    }
-}
-
-impl Store<f32> for Output {
-    fn direct(&self, batch: usize) -> Option<(*mut f32, usize)> {
-        let here = self.dtype == DType::F32 && !self.transposed;
-        here.then(|| (self.at(batch, 0, 0).0.cast(), self.n))
-    }
-
-    fn store(
-        &self,
-        batch: usize,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        tile: &[f32],
-        ld: usize,
-    ) {
-        let place = (batch, row, col);
-        let tile = &tile[..rows * ld];
-        // SAFETY: the driver stores tiles inside the product; types follow the dtype.
-        unsafe {
-            match self.dtype {
-                DType::C64 => {
-                    for (i, pair) in tile.chunks(2 * ld).enumerate() {
-                        let (ptr, step) = self.at(batch, row / 2 + i, col);
-                        for j in 0..cols {
-                            ptr.cast::<[f32; 2]>().add(j * step).write([pair[j], pair[ld + j]]);
-                        }
-                    }
-                }
-                DType::F32 => self.write(place, cols, tile, ld, |x| x),
-                _ if !self.transposed => {
-                    for (i, line) in tile.chunks(ld).enumerate() {
-                        convert::store_f32(
-                            &line[..cols],
-                            self.dtype,
-                            self.at(batch, row + i, col).0,
-                        );
-                    }
-                }
-                DType::F16 => self.write(place, cols, tile, ld, half::f16::from_f32),
-                _ => self.write(place, cols, tile, ld, half::bf16::from_f32),
-            }
-        }
-    }
-}
-
-impl Store<f64> for Output {
-    fn direct(&self, batch: usize) -> Option<(*mut f64, usize)> {
-        (!self.transposed).then(|| (self.at(batch, 0, 0).0.cast(), self.n))
-    }
-
-    fn store(
-        &self,
-        batch: usize,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        tile: &[f64],
-        ld: usize,
-    ) {
-        // SAFETY: the driver stores tiles inside the product; the dtype is f64.
-        unsafe { self.write((batch, row, col), cols, &tile[..rows * ld], ld, |x| x) }
-    }
-}
-
-impl Store<i64> for Output {
-    fn direct(&self, batch: usize) -> Option<(*mut i64, usize)> {
-        (!self.transposed).then(|| (self.at(batch, 0, 0).0.cast(), self.n))
-    }
-
-    fn store(
-        &self,
-        batch: usize,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        tile: &[i64],
-        ld: usize,
-    ) {
-        // SAFETY: the driver stores tiles inside the product; the dtype has 64 bits.
-        unsafe { self.write((batch, row, col), cols, &tile[..rows * ld], ld, |x| x) }
-    }
-}
-
-impl Store<i32> for Output {
-    fn direct(&self, batch: usize) -> Option<(*mut i32, usize)> {
-        let here = self.dtype.size() == 4 && !self.transposed;
-        here.then(|| (self.at(batch, 0, 0).0.cast(), self.n))
-    }
-
-    fn store(
-        &self,
-        batch: usize,
-        row: usize,
-        col: usize,
-        rows: usize,
-        cols: usize,
-        tile: &[i32],
-        ld: usize,
-    ) {
-        let (place, tile) = ((batch, row, col), &tile[..rows * ld]);
-        // SAFETY: the driver stores tiles inside the product; types have the dtype's size.
-        unsafe {
-            match self.dtype.size() {
-                // The sum of zeros and ones is the number of products that are true.
-                1 if self.dtype == DType::Bool => {
-                    self.write(place, cols, tile, ld, |x| (x != 0) as u8)
-                }
-                1 => self.write(place, cols, tile, ld, |x| x as u8),
-                2 => self.write(place, cols, tile, ld, |x| x as u16),
-                _ => self.write(place, cols, tile, ld, |x| x),
-            }
-        }
-    }
 }

@@ -203,7 +203,7 @@ fn not_a_number_spreads_along_its_row_only() {
 fn bits_depend_on_row_and_column_only() {
     let mut rng = Rng(7);
     for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16, DType::C64] {
-        for (m, k, n) in [(40, 700, 90), (5, 1500, 333), (33, 257, 7)] {
+        for (m, k, n) in [(40, 700, 90), (5, 1500, 333), (33, 257, 7), (70, 2600, 70)] {
             let a = random(&mut rng, dtype, &[m, k]);
             let b = random(&mut rng, dtype, &[k, n]);
             let bt = b.transpose(&[1, 0]);
@@ -211,7 +211,9 @@ fn bits_depend_on_row_and_column_only() {
             let whole = product(&a, &b).bits();
             assert_eq!(whole, product(&a, &bt).bits(), "{dtype} transposed");
             assert_eq!(whole, inline(|| product(&a, &b)).bits(), "{dtype} on one thread");
-            for rows in [1, 2, 3, 8, 13] {
+            // Split numbers go to the matrix engine only where there are rows enough.
+            let split = crate::isa::parts() && matches!(dtype, DType::F16 | DType::F32);
+            for rows in [1, 2, 3, 8, 13].into_iter().filter(|_| !split) {
                 let rows = rows.min(m);
                 let mut part = a.clone();
                 part.offset = (m - rows) * k;
@@ -223,6 +225,103 @@ fn bits_depend_on_row_and_column_only() {
             }
             let batch = product(&a.broadcast(&[3, m, k]), &b.broadcast(&[3, k, n])).bits();
             assert_eq!(batch[m * n..2 * m * n], whole, "{dtype} in a batch");
+        }
+    }
+}
+
+/// Sizes around the panels, steps and blocks of the matrix engine (other levels see them too), with
+/// operands that lie in every way, in place and packed, on one thread and on all.
+#[test]
+fn sizes_around_the_edges_of_tiles() {
+    let mut rng = Rng(8);
+    for (m, k, n) in [
+        (1, 31, 1),
+        (1, 4099, 17),
+        (16, 64, 15),
+        (17, 65, 49),
+        (31, 33, 48),
+        (48, 96, 97),
+        (47, 95, 64),
+        (49, 2080, 33),
+        (64, 1031, 65),
+        (65, 129, 64),
+        (97, 32, 96),
+        (200, 577, 130),
+        (33, 4129, 40),
+        (3, 2048, 700),
+    ] {
+        for dtype in [DType::BF16, DType::F16, DType::F32, DType::I8, DType::U8, DType::Bool] {
+            let (a, b) = (random(&mut rng, dtype, &[m, k]), random(&mut rng, dtype, &[k, n]));
+            let at = random(&mut rng, dtype, &[k, m]).transpose(&[1, 0]);
+            let bt = random(&mut rng, dtype, &[n, k]).transpose(&[1, 0]);
+            for (name, a, b) in [("nn", &a, &b), ("nt", &a, &bt), ("tn", &at, &b), ("tt", &at, &bt)]
+            {
+                let what = format!("{dtype} {m}x{k}x{n} {name}");
+                let got = product(a, b);
+                check(a, b, &got, &what);
+                assert_eq!(got.bits(), inline(|| product(a, b)).bits(), "{what} on one thread");
+            }
+        }
+    }
+}
+
+/// Numbers that bf16 parts cannot hold (too large, too small, not finite) among others that they can:
+/// every element is as right as by multiply-adds.
+#[test]
+fn extreme_numbers_stay_right() {
+    let mut rng = Rng(9);
+    let (m, k, n) = (70, 600, 66);
+    let fill = |rng: &mut Rng, scale: f64, count: usize| -> Vec<f64> {
+        rng.vec(count, -1.0, 1.0).iter().map(|x| x * scale).collect()
+    };
+    for (dtype, left, right) in [
+        (DType::F32, 1e-38, 1e30),
+        (DType::F32, 1e-42, 1e34),
+        (DType::F32, 1e37, 1e-30),
+        (DType::F32, 1e-20, 1e-17),
+        (DType::F32, 1e-14, 1e-14),
+        (DType::F16, 6e-8, 1e3),
+        (DType::F16, 1e-5, 1.0),
+    ] {
+        let (mut a, b) = (fill(&mut rng, 1.0, m * k), fill(&mut rng, right, k * n));
+        for row in [0, 3, 40] {
+            a[row * k..][..k].iter_mut().for_each(|x| *x *= left);
+        }
+        let (a, b) = (Tensor::from_f64(&a, dtype, &[m, k]), Tensor::from_f64(&b, dtype, &[k, n]));
+        check(&a, &b, &product(&a, &b), &format!("{dtype} {left:e} by {right:e}"));
+    }
+    for dtype in [DType::F16, DType::F32, DType::BF16] {
+        for bad in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN] {
+            let mut a = fill(&mut rng, 1.0, m * k);
+            a[5 * k + 577] = bad;
+            let b: Vec<f64> = fill(&mut rng, 1.0, k * n).iter().map(|x| x.abs() + 0.1).collect();
+            let (a, b) =
+                (Tensor::from_f64(&a, dtype, &[m, k]), Tensor::from_f64(&b, dtype, &[k, n]));
+            for (i, x) in product(&a, &b).to_f64().into_iter().enumerate() {
+                match i / n == 5 {
+                    true if bad.is_nan() => assert!(x.is_nan(), "{dtype} {bad} [{i}]: {x}"),
+                    true => assert_eq!(x, bad, "{dtype} [{i}]"),
+                    false => assert!(x.is_finite(), "{dtype} {bad} [{i}]: {x}"),
+                }
+            }
+        }
+    }
+}
+
+/// The root mean square error of a product of normal-looking numbers, in units of the sum of the
+/// absolute products: f32 and f16 are no worse on the matrix engine than by multiply-adds.
+#[test]
+fn split_numbers_lose_nothing() {
+    let mut rng = Rng(10);
+    for (dtype, limit) in [(DType::F32, 3.0e-8), (DType::F16, 8e-5)] {
+        for k in [64, 1000, 3000] {
+            let (a, b) = (random(&mut rng, dtype, &[64, k]), random(&mut rng, dtype, &[k, 64]));
+            let (want, sizes) = reference(&a, &b);
+            let got = product(&a, &b).to_f64();
+            let squares = got.iter().zip(want.iter().zip(&sizes));
+            let sum: f64 = squares.map(|(g, (w, s))| ((g - w.0) / s).powi(2)).sum();
+            let error = (sum / got.len() as f64).sqrt();
+            assert!(error < limit, "{dtype} k={k}: {error:e}");
         }
     }
 }

@@ -10,37 +10,15 @@
 use lazul_ir::DType;
 use std::arch::x86_64::*;
 
-/// Reads `bytes <= 64` bytes at `src` from each of `rows <= 16` rows at distance `stride` bytes, and
-/// writes the transpose: vector `w` at `dst + w * step` holds word `w` of each row. Rows and bytes
-/// that are not there read as zero. Always writes 16 vectors.
+/// Writes the transpose of 16 rows of 16 words: vector `w` at `dst + w * step` holds word `w` of each.
 ///
 /// # Safety
-/// The bytes must be readable, the vectors writable.
+/// The vectors must be writable.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) unsafe fn turn(
-    src: *const u8,
-    stride: isize,
-    rows: usize,
-    bytes: usize,
-    dst: *mut __m512i,
-    step: usize,
-) {
-    // SAFETY: the caller vouches for both sides; masked loads touch no masked byte.
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn deal(mut r: [__m512i; 16], dst: *mut __m512i, step: usize) {
+    // SAFETY: the caller vouches for the vectors.
     unsafe {
-        let mut r = [_mm512_setzero_si512(); 16];
-        if rows == 16 && bytes == 64 {
-            for i in 0..16 {
-                let p = src.wrapping_offset(i as isize * stride);
-                r[i] = _mm512_loadu_si512(p.cast());
-            }
-        } else {
-            let mask = if bytes >= 64 { u64::MAX } else { (1 << bytes) - 1 };
-            for i in 0..rows.min(16) {
-                let p = src.wrapping_offset(i as isize * stride);
-                r[i] = _mm512_maskz_loadu_epi8(mask, p.cast());
-            }
-        }
         let mut t = r;
         for i in 0..8 {
             t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
@@ -66,6 +44,42 @@ pub(crate) unsafe fn turn(
             out(4 + j, _mm512_shuffle_i32x4::<0x88>(t[4 + j], t[12 + j]));
             out(12 + j, _mm512_shuffle_i32x4::<0xdd>(t[4 + j], t[12 + j]));
         }
+    }
+}
+
+/// Reads `bytes <= 64` bytes at `src` from each of `rows` rows, 16 at most, at distance `stride` bytes, and
+/// writes the transpose: vector `w` at `dst + w * step` holds word `w` of each row. Rows and bytes
+/// that are not there read as zero. Always writes 16 vectors.
+///
+/// # Safety
+/// The bytes must be readable, the vectors writable.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn turn(
+    src: *const u8,
+    stride: isize,
+    rows: usize,
+    bytes: usize,
+    dst: *mut __m512i,
+    step: usize,
+) {
+    let rows = rows.min(16);
+    // SAFETY: the caller vouches for both sides; masked loads touch no masked byte.
+    unsafe {
+        let mut r = [_mm512_setzero_si512(); 16];
+        if rows == 16 && bytes == 64 {
+            for i in 0..16 {
+                let p = src.wrapping_offset(i as isize * stride);
+                r[i] = _mm512_loadu_si512(p.cast());
+            }
+        } else {
+            let mask = if bytes >= 64 { u64::MAX } else { (1 << bytes) - 1 };
+            for i in 0..rows {
+                let p = src.wrapping_offset(i as isize * stride);
+                r[i] = _mm512_maskz_loadu_epi8(mask, p.cast());
+            }
+        }
+        deal(r, dst, step);
     }
 }
 

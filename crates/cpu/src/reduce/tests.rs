@@ -119,6 +119,13 @@ fn reductions_agree_with_a_loop() {
     }
 }
 
+/// The product of no truth values was a byte 255, which is no truth value.
+#[test]
+fn the_empty_product_of_truth_values_is_true() {
+    let out = run(&prim(ReduceOp::Prod, &[1]), &[&Tensor::empty(Bool, &[2, 0])], Bool, &[2, 1]);
+    assert_eq!(out.bits(), [1, 1]);
+}
+
 #[test]
 fn all_and_any_take_any_dtype() {
     let mut rng = Rng(22);
@@ -252,6 +259,76 @@ fn positions_of_extrema() {
                 for (name, l) in layouts(&t) {
                     let out = run(&Prim::ArgReduce { op, axis }, &[&l], U32, &out_shape);
                     assert_eq!(out.to_vec::<u32>(), want, "{op:?} {dtype} {shape:?} {name}");
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of truth values were once wider than the scratch that wide elements are gathered in.
+#[test]
+fn truth_of_wide_elements_over_many_columns() {
+    for dtype in [F64, I64, C64] {
+        let mut data = vec![0.0; 15_000];
+        (data[4999], data[5000]) = (1.0, 1.0);
+        for (layout, x) in layouts(&Tensor::from_f64(&data, dtype, &[3, 5000])) {
+            let y = run(&prim(ReduceOp::Any, &[0]), &[&x], Bool, &[1, 5000]).to_f64();
+            let wrong = (0..5000).find(|&i| y[i] != f64::from(u8::from(i == 0 || i == 4999)));
+            assert_eq!(wrong, None, "{dtype} {layout}");
+        }
+    }
+}
+
+/// A program and a reduction in one pass give the bits of the two one after the other.
+#[test]
+fn reduced_programs_equal_their_parts() {
+    use crate::testing::{run_fused, try_run};
+    use lazul_ir::{BinaryOp, Step, StepOp, Tape, UnaryOp, Work};
+    let mut rng = Rng(5);
+    let shapes: &[(&[usize], &[u8])] = &[
+        (&[1], &[0]),
+        (&[300], &[0]),
+        (&[70_000], &[0]),
+        (&[3, 9000], &[1]),
+        (&[40, 257], &[1]),
+        (&[2, 3, 700], &[1, 2]),
+        (&[2100, 300], &[0]),
+        (&[5, 4, 1500], &[0, 1]),
+        (&[3, 0], &[1]),
+    ];
+    for &(shape, axes) in shapes {
+        for dtype in [F32, F64, F16, BF16, I32, I8] {
+            let (a, b) = (rng.tensor(dtype, shape, -9.0, 9.0), rng.tensor(dtype, shape, -9.0, 9.0));
+            let step = |op, args, dst| Step { op, operand: dtype, result: dtype, args, dst };
+            let tape = Tape {
+                inputs: [dtype, dtype].into_iter().collect(),
+                steps: vec![
+                    step(StepOp::Binary(BinaryOp::Multiply), [0, 1, 0], 2),
+                    step(StepOp::Unary(UnaryOp::Negative), [2, 2, 2], 3),
+                ],
+                outputs: vec![(3, dtype)],
+                registers: 4,
+            };
+            let to = match dtype {
+                I8 => I32,
+                d => d,
+            };
+            let mut reduced = shape.to_vec();
+            axes.iter().for_each(|&x| reduced[x as usize] = 1);
+            for op in [ReduceOp::Sum, ReduceOp::Max] {
+                if op == ReduceOp::Max && shape.contains(&0) {
+                    continue;
+                }
+                let to = if op == ReduceOp::Max { dtype } else { to };
+                for (layout, x) in layouts(&a) {
+                    let y = &run_fused(&tape, &[&x, &b], shape)[0];
+                    let apart = run(&prim(op, axes), &[y], to, &reduced);
+                    let axes = Axes::from_slice(axes);
+                    let work = Work::Reduced { tape: &tape, op, axes: &axes };
+                    let mut together = [Tensor::empty(to, &reduced)];
+                    try_run(work, &[&x, &b], &mut together).unwrap();
+                    let same = together[0].bits() == apart.bits();
+                    assert!(same, "{op:?} {dtype} {shape:?} {layout}");
                 }
             }
         }

@@ -14,6 +14,9 @@ use lazul_ir::{Complex32, DType, Job, Operand, Target, bf16, f16};
 use smallvec::SmallVec;
 
 mod radix;
+mod search;
+
+pub(crate) use search::searchsorted;
 
 /// `x` → its elements in ascending order along `axis`.
 pub(crate) fn sort(axis: usize, job: &Job<'_>) {

@@ -302,18 +302,6 @@ impl Cases {
 
     fn creation(&mut self) {
         for dtype in DType::ALL {
-            for shape in [&[][..], &[0], &[3, 5], &[1003]] {
-                for value in [0.0, 1.0, 3.0] {
-                    let value = Scalar::from_f64(value, dtype);
-                    self.add(
-                        format!("{dtype} {shape:?}"),
-                        Prim::Fill(value),
-                        vec![],
-                        (dtype, shape),
-                        ulps(0.0, dtype),
-                    );
-                }
-            }
             let (start, step) = match dtype.is_inexact() {
                 true => (Scalar::new(-1.5f64), Scalar::new(0.1f64)),
                 false => (Scalar::new(-3i64), Scalar::new(7i64)),
@@ -1036,7 +1024,7 @@ impl Cases {
     fn quantized(&mut self) {
         for bits in [2, 3, 4, 5, 6, 8] {
             for group_size in [32, 64, 128] {
-                let q = Quantization { group_size, bits };
+                let q = Quantization::Affine { group_size, bits };
                 for dtype in [F32, F16, BF16] {
                     let w = Tensor::random(&mut self.rng, dtype, &[6, 256], -1.0, 1.0);
                     let (codes, groups) = ([6, 8 * bits as usize], [6, 256 / group_size as usize]);
@@ -1069,7 +1057,7 @@ impl Cases {
         for (bits, group_size) in
             [(4, 64), (4, 32), (4, 128), (8, 64), (2, 64), (3, 32), (5, 64), (6, 128), (8, 32)]
         {
-            let q = Quantization { group_size, bits };
+            let q = Quantization::Affine { group_size, bits };
             for dtype in [BF16, F16, F32] {
                 for (lead, shared, m, k, n) in [
                     (&[][..], true, 1usize, 512usize, 40usize),
@@ -1209,6 +1197,7 @@ impl Cases {
                                 window,
                                 mask,
                                 sinks,
+                                length: false,
                             });
                             let name = format!(
                                 "{dtype} b{b} h{h}/{hk} tq{tq} tk{tk} d{d} dv{dv} causal {causal} window {window} variant {variant}"

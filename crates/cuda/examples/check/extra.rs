@@ -184,7 +184,7 @@ fn large(device: &'static Device) -> Outcome {
     let sum = device.alloc(8).map_err(text)?;
     let operand = Operand { ptr: buffer.ptr(), dtype: DType::U8, shape: &shape, strides: &[1] };
     let target = Target { ptr: buffer.ptr(), dtype: DType::U8, shape: &shape };
-    enqueue(stream, &Prim::Fill(Scalar::new(3u8)), &[], target).map_err(text)?;
+    enqueue(stream, &constant(Scalar::new(3i64)), &[], target).map_err(text)?;
     enqueue(stream, &Prim::Binary(BinaryOp::Add), &[operand, operand], target).map_err(text)?;
     let axes: Axes = [0u8].into_iter().collect();
     let to = Target { ptr: sum.ptr(), dtype: DType::U64, shape: &[1] };
@@ -199,6 +199,11 @@ fn large(device: &'static Device) -> Outcome {
     Ok(())
 }
 
+/// One value over an output of one axis.
+fn constant(start: Scalar) -> Prim {
+    Prim::Arange { start, step: Scalar::zero(start.dtype) }
+}
+
 fn streams(device: &'static Device) -> Outcome {
     let other = Stream::new(device).map_err(text)?;
     let n = 1 << 24;
@@ -207,7 +212,7 @@ fn streams(device: &'static Device) -> Outcome {
     let b = device.alloc(n * 4).map_err(text)?;
     let operand = Operand { ptr: a.ptr(), dtype: DType::F32, shape: &shape, strides: &[1] };
     let at = |ptr: *mut u8| Target { ptr, dtype: DType::F32, shape: &shape };
-    enqueue(device.stream(), &Prim::Fill(Scalar::new(1.5f32)), &[], at(a.ptr())).map_err(text)?;
+    enqueue(device.stream(), &constant(Scalar::new(1.5f64)), &[], at(a.ptr())).map_err(text)?;
     for _ in 0..20 {
         enqueue(device.stream(), &Prim::Unary(UnaryOp::Square), &[operand], at(a.ptr()))
             .map_err(text)?;

@@ -388,7 +388,7 @@ fn quantized(b: &mut Bench) -> Result<(), RunError> {
     for (bits, k, n) in
         [(4u32, 4096usize, 11008usize), (4, 11008, 4096), (4, 4096, 4096), (8, 4096, 11008)]
     {
-        let q = Quantization { group_size: 64, bits };
+        let q = Quantization::Affine { group_size: 64, bits };
         let prim = Prim::Quantized(QuantizedOp::Matmul { quantization: q, transpose: true });
         let sets = 12;
         let mut parts = Vec::new();
@@ -429,7 +429,14 @@ fn attention(b: &mut Bench) -> Result<(), RunError> {
     }
     let op = |causal| {
         let scale = F32Bits::new(0.088388);
-        Prim::Fast(FastOp::Attention { scale, causal, window: 0, mask: false, sinks: false })
+        Prim::Fast(FastOp::Attention {
+            scale,
+            causal,
+            window: 0,
+            mask: false,
+            sinks: false,
+            length: false,
+        })
     };
     for (batch, h, hk, t) in [
         (1usize, 32usize, 8usize, 4096usize),

@@ -8,6 +8,7 @@
 
 mod build;
 mod folders;
+mod gguf;
 mod mutate;
 mod numpy;
 mod runner;
@@ -33,6 +34,14 @@ fn numpy_files() {
     assert_eq!(figures.groups, (1..=48).collect());
 }
 
+/// Groups 39 to 41, 43 and 47 are about models and vocabularies: the tests of `lazul-lm` have them.
+#[test]
+fn gguf_files() {
+    let figures = run_all("gguf", &gguf::cases());
+    let groups = (1..=38).chain([42, 44, 45, 46]).collect();
+    assert_eq!(figures.groups, groups);
+}
+
 #[test]
 fn model_folders() {
     let figures = run_all("model folders", &folders::cases());
@@ -42,7 +51,7 @@ fn model_folders() {
 /// A table is only as good as its worst line: no two cases may have one name.
 #[test]
 fn names_are_unique() {
-    for cases in [safetensors::cases(), numpy::cases(), folders::cases()] {
+    for cases in [safetensors::cases(), numpy::cases(), gguf::cases(), folders::cases()] {
         let mut names: Vec<String> = cases.iter().map(Case::label).collect();
         let count = names.len();
         names.sort();

@@ -6,9 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use lazul_io::{Npy, Npz, Result, SafeTensors, json};
+use lazul_io::{Gguf, Npy, Npz, Result, SafeTensors, json};
 
 use super::build::*;
+use super::gguf;
 use super::runner::evaluate;
 
 type Load = fn(Vec<u8>) -> Result<()>;
@@ -25,11 +26,15 @@ fn load_npz(bytes: Vec<u8>) -> Result<()> {
     Npz::from_bytes(bytes)?.arrays()?.values().try_for_each(|a| evaluate(a).map(drop))
 }
 
+fn load_gguf(bytes: Vec<u8>) -> Result<()> {
+    Gguf::from_bytes(bytes)?.arrays()?.values().try_for_each(|a| evaluate(a).map(drop))
+}
+
 fn load_json(bytes: Vec<u8>) -> Result<()> {
     json::parse(&bytes).map(drop)
 }
 
-/// Twelve small valid files.
+/// Thirteen small valid files.
 fn files() -> Vec<(&'static str, Load, Vec<u8>)> {
     let three = format!(
         "{{\"__metadata__\":{{\"format\":\"mlx\"}},{},{},{}}}",
@@ -66,6 +71,18 @@ fn files() -> Vec<(&'static str, Load, Vec<u8>)> {
             ),
         ),
         ("json", load_json, config.to_vec()),
+        (
+            "gguf",
+            load_gguf,
+            gguf::new()
+                .key(b"general.alignment", 4, &[8, 0, 0, 0])
+                .key(b"t", 8, &gguf::text(b"text"))
+                .tensor(b"a", &[2, 1], 0, 0)
+                .tensor(b"b", &[32], 2, 8)
+                .data(&[1; 26])
+                .aligned(8)
+                .bytes(),
+        ),
     ]
 }
 

@@ -240,14 +240,16 @@ impl SelfAttention {
         let offset = cache.len();
         let q = config.rope.forward(&q, offset)?;
         let k = config.rope.forward(&k, offset)?;
-        let (k, v) = cache.update(&k, &v)?; // (b, kv_heads, offset + t, d)
+        let stored = cache.update(&k, &v)?; // (b, kv_heads, capacity, d)
         let mask = match config.sliding_window {
             Some(window) if offset + t > window => Mask::Window(window),
+            // A single query sees every key in use.
             _ if t > 1 => Mask::Causal,
             _ => Mask::None,
         };
         let scale = (config.rope.score_scale / (d as f64).sqrt()) as f32;
-        let y = scaled_dot_product_attention(&q, &k, &v, &Attention { scale, mask, sinks: None });
+        let how = Attention { scale, mask, length: Some(&stored.length), ..Default::default() };
+        let y = scaled_dot_product_attention(&q, &stored.keys, &stored.values, &how);
         let y = y.transpose([0, 2, 1, 3]).reshape([b, t, heads * d]); // (b, t, heads * d)
         Ok(self.o_proj.forward(&y)) // (b, t, hidden)
     }

@@ -27,8 +27,9 @@ pub(super) struct Options {
     pub(super) eos: bool,
 }
 
+/// What a piece is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Normal,
     Unknown,
     Control,
@@ -37,23 +38,28 @@ enum Kind {
     Byte,
 }
 
+/// A model as its file describes it.
 #[derive(Debug)]
-struct Proto {
-    pieces: Vec<(String, f32, Kind)>,
-    bpe: bool,
-    byte_fallback: bool,
-    unk: i32,
-    bos: i32,
-    eos: i32,
-    charsmap: Vec<u8>,
-    dummy_prefix: bool,
-    collapse: bool,
+pub(super) struct Proto {
+    pub(super) pieces: Vec<(String, f32, Kind)>,
+    pub(super) bpe: bool,
+    pub(super) byte_fallback: bool,
+    pub(super) unk: i32,
+    pub(super) bos: i32,
+    pub(super) eos: i32,
+    pub(super) charsmap: Vec<u8>,
+    pub(super) dummy_prefix: bool,
+    pub(super) collapse: bool,
 }
 
 /// Reads a `tokenizer.model`.
 pub(super) fn read(bytes: &[u8], options: Options) -> Result<Parts> {
     limit(FILE, bytes.len(), MOST_BYTES)?;
-    let proto = Proto::read(bytes)?;
+    parts(&Proto::read(bytes)?, options)
+}
+
+/// The parts of a tokenizer from a model's description.
+pub(super) fn parts(proto: &Proto, options: Options) -> Result<Parts> {
     let count = proto.pieces.len();
     let id = |id: i32| usize::try_from(id).ok().filter(|&id| id < count);
     let unk = id(proto.unk).filter(|&id| proto.pieces[id].2 == Kind::Unknown);
@@ -77,7 +83,7 @@ pub(super) fn read(bytes: &[u8], options: Options) -> Result<Parts> {
 
     let decoder = Decoder::sentencepiece(proto.dummy_prefix);
     let (model, mut vocab, unk) = if proto.bpe {
-        bpe(&proto, unk, decoder)?
+        bpe(proto, unk, decoder)?
     } else {
         let pieces = proto.pieces.iter().map(|(s, score, _)| (s.clone(), f64::from(*score)));
         unigram(pieces.collect(), unk, proto.byte_fallback, decoder)?

@@ -27,11 +27,11 @@ pub(super) const FILE: &str = "tokenizer.json";
 /// The largest tokenizer.json that is read.
 const MOST_BYTES: usize = 256 << 20;
 /// The most tokens a model may have; the largest published vocabularies are near 2^19.
-const MOST_TOKENS: usize = 4 << 20;
+pub(super) const MOST_TOKENS: usize = 4 << 20;
 const MOST_ADDED: usize = 200_000;
 const MOST_ADDED_BYTES: usize = 1024;
 /// The longest token of a model. Byte-level vocabularies have runs of 128 spaces and more.
-const MOST_TOKEN_BYTES: usize = 4096;
+pub(super) const MOST_TOKEN_BYTES: usize = 4096;
 
 /// A tokenizer, read and checked.
 #[derive(Debug)]
@@ -313,22 +313,7 @@ fn read_bpe(
     let suffix = head.end_of_word_suffix.clone().filter(|suffix| !suffix.is_empty());
 
     limit("the number of merges", merges.len(), vocab.len() * 16 + 1024)?;
-    let mut joined = String::new();
-    for (rank, (left, right)) in merges.iter().enumerate() {
-        // The crate cuts the prefix off without looking.
-        let tail = match &prefix {
-            Some(prefix) => right.strip_prefix(prefix.as_str()).unwrap_or(""),
-            None => right,
-        };
-        joined.clear();
-        joined.push_str(left);
-        joined.push_str(tail);
-        let known = |token: &str| vocab.contains_key(token);
-        if left.is_empty() || tail.is_empty() || !known(left) || !known(right) || !known(&joined) {
-            let reason = format_args!("{left:?} + {right:?} is not made of tokens");
-            return Err(wrong(&format!("model.merges[{rank}]"), reason));
-        }
-    }
+    check_merges(&vocab, &merges, prefix.as_deref())?;
     let byte_fallback = head.byte_fallback.unwrap_or(false);
     if byte_fallback && (0..=255u8).any(|b| !vocab.contains_key(&format!("<0x{b:02X}>"))) {
         return Err(wrong("model.byte_fallback", "a byte token is missing"));
@@ -354,6 +339,31 @@ fn read_bpe(
         ignore_merges: head.ignore_merges.unwrap_or(false),
     })?;
     Ok((model, table, unk.map(|(_, id)| id)))
+}
+
+/// Merges must be made of tokens, and make tokens.
+pub(super) fn check_merges(
+    vocab: &BpeVocab,
+    merges: &[(String, String)],
+    prefix: Option<&str>,
+) -> Result<()> {
+    let mut joined = String::new();
+    for (rank, (left, right)) in merges.iter().enumerate() {
+        // The crate cuts the prefix off without looking.
+        let tail = match prefix {
+            Some(prefix) => right.strip_prefix(prefix).unwrap_or(""),
+            None => right,
+        };
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(tail);
+        let known = |token: &str| vocab.contains_key(token);
+        if left.is_empty() || tail.is_empty() || !known(left) || !known(right) || !known(&joined) {
+            let reason = format_args!("{left:?} + {right:?} is not made of tokens");
+            return Err(wrong(&format!("model.merges[{rank}]"), reason));
+        }
+    }
+    Ok(())
 }
 
 fn read_unigram(head: &ModelHead<'_>, decoder: Decoder) -> Result<(Model, Vocab, Option<u32>)> {

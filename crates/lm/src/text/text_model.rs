@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::chat::Chat;
 use super::error::{Result, TextError, limit};
+use super::gguf::GgufVocab;
 use super::spec::json_text;
 use super::stop::StopRules;
 use super::template::{ChatTemplate, Prompt};
@@ -101,6 +102,32 @@ impl TextModel {
             }
         }
         Ok(TextModel { tokenizer, template, end })
+    }
+
+    /// The text side of a GGUF file.
+    ///
+    /// # Errors
+    /// If the vocabulary or a chat template is malformed, or of a kind that is not known.
+    pub fn from_gguf(vocab: &GgufVocab<'_>) -> Result<Self> {
+        let (tokenizer, ends) = HfTokenizer::from_gguf_with_ends(vocab)?;
+        let mut template = None;
+        if !vocab.templates.is_empty() {
+            let mut made = ChatTemplate::from_named(vocab.templates.iter().copied())?;
+            let special = tokenizer.special_ids();
+            for (name, id) in [
+                ("bos_token", special.bos),
+                ("eos_token", special.eos),
+                ("pad_token", special.pad),
+                ("unk_token", special.unk),
+            ] {
+                if let Some(text) = id.and_then(|id| tokenizer.id_to_token(id)) {
+                    made = made.with_token(name, text);
+                }
+            }
+            made.set_added_tokens(&tokenizer.added_tokens())?;
+            template = Some(made);
+        }
+        Ok(TextModel { tokenizer: Arc::new(tokenizer), template, end: ends.into_iter().collect() })
     }
 
     /// The tokenizer.

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::decoder::DecoderKind;
 use super::detokenizer::Detokenizer;
 use super::error::{Result, TextError, limit};
+use super::gguf::{self, GgufVocab};
 use super::sentencepiece::{self, Options};
 use super::spec::{self, Parts, Post, json_text};
 use super::template::Prompt;
@@ -260,6 +261,30 @@ impl HfTokenizer {
             parts.vocab.add(token)?;
         }
         Self::build(parts, &config)
+    }
+
+    /// Makes the tokenizer of a GGUF file.
+    ///
+    /// # Errors
+    /// As [`HfTokenizer::from_json`].
+    pub fn from_gguf(vocab: &GgufVocab<'_>) -> Result<Self> {
+        Ok(Self::from_gguf_with_ends(vocab)?.0)
+    }
+
+    /// As [`HfTokenizer::from_gguf`], with the tokens that end a generation.
+    pub(super) fn from_gguf_with_ends(vocab: &GgufVocab<'_>) -> Result<(Self, Vec<u32>)> {
+        let read = gguf::read(vocab)?;
+        let text = |id: Option<u32>| id.and_then(|id| read.parts.vocab.token(id)).map(Value::from);
+        let config = Config {
+            add_bos_token: Some(read.add_bos),
+            add_eos_token: Some(read.add_eos),
+            bos_token: text(vocab.bos),
+            eos_token: text(vocab.eos),
+            pad_token: text(vocab.pad),
+            unk_token: text(vocab.unk),
+            ..Config::default()
+        };
+        Ok((Self::build(read.parts, &config)?, read.ends))
     }
 
     fn build(mut parts: Parts, config: &Config) -> Result<Self> {

@@ -92,7 +92,10 @@ pub(crate) fn vmap(
                 }
                 let x = all_batched(std::slice::from_ref(x), &[b], size).remove(0);
                 let x = match offset {
-                    true => x.reshape([size as i64, -1]).broadcast_to([size, rows]).reshape([-1]),
+                    true => {
+                        let each: usize = x.0.shape[1..].iter().product();
+                        x.reshape([size, each]).broadcast_to([size, rows]).flatten(0, 1)
+                    }
                     false => x.flatten(0, 1),
                 };
                 x.check()?;

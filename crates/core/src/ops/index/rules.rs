@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::node::Array;
 use crate::ops::creation::arange;
 use crate::ops::elementwise::where_;
+use crate::ops::join::Pad;
 use crate::ops::prim;
 use crate::rules::{
     Call, Outputs, Slots, again, all_batched, batch_shape, none, one, or_zeros, shifted, sum,
@@ -35,6 +36,37 @@ impl Places<'_> {
     fn read(&self, src: &Array, indices: &[Array], like: &Shape) -> Array {
         let inputs = [src].into_iter().chain(indices).cloned();
         prim(self.gather(), inputs, like.clone(), src.0.dtype)
+    }
+
+    /// For each update the product of the other updates to its place, in the updates' shape.
+    ///
+    /// Without dividing, so that zeros are like other factors and it differentiates to every order: the
+    /// updates are put in the order of their places, and multiplied up from both sides of each.
+    fn others(&self, src: &Array, indices: &[Array], updates: &Array) -> Array {
+        let n = updates.0.shape.size();
+        let numbers = arange(src.0.shape.size(), DType::I64).reshape(&src.0.shape);
+        let place = self.read(&numbers, indices, &updates.0.shape).reshape([n]);
+        let order = place.argsort(0);
+        let (place, factors) = (place.take(&order, 0), updates.reshape([n]).take(&order, 0));
+        // The product of those that come before, along axis 0, within a place.
+        let before = |place: &Array, factors: &Array| {
+            let moved = |y: &Array, by: usize, fill: f64| {
+                let kept = y.slice_axis(0, 0, (n - by) as i64);
+                kept.pad(&[(by, 0)], Pad::Constant(fill))
+            };
+            let ones = factors.ones_like();
+            let within = |by: usize| place.equal(moved(place, by, -1.0));
+            let mut y = where_(within(1.min(n)), moved(factors, 1.min(n), 1.0), &ones);
+            let mut by = 1;
+            while by < n {
+                y = &y * where_(within(by), moved(&y, by, 1.0), &ones);
+                by *= 2;
+            }
+            y
+        };
+        let after = before(&place.flip(0), &factors.flip(0)).flip(0);
+        let others = before(&place, &factors) * after;
+        others.take(order.argsort(0), 0).reshape(&updates.0.shape)
     }
 
     /// `src` with `updates` written at `indices`.
@@ -79,16 +111,10 @@ fn shares(op: ScatterOp, at: &Places<'_>, call: &Call<'_>) -> Shares {
             Shares { old: Some(covered), new: Some(stays.astype(dtype)) }
         }
         ScatterOp::Multiply => {
-            // The product of the other factors. Where one factor is zero it alone has any.
-            let zero = updates.equal(0.0);
-            let safe = where_(&zero, updates.ones_like(), updates);
-            let product = at.write(op, &src.ones_like(), indices, &safe);
-            let zeros = at.write(ScatterOp::Add, &src.zeros_like(), indices, &zero.astype(dtype));
-            let others = at.read(&zeros, indices, like) - zero.astype(dtype);
-            let rest = at.read(&(&product * src), indices, like) / safe;
-            let new = where_(others.equal(0.0), &rest, rest.zeros_like());
-            let old = where_(zeros.equal(0.0), &product, product.zeros_like());
-            Shares { old: Some(old), new: Some(new) }
+            let product = at.write(op, &src.ones_like(), indices, updates);
+            let others = at.others(src, indices, updates);
+            let new = others * at.read(src, indices, like);
+            Shares { old: Some(product), new: Some(new) }
         }
         ScatterOp::Min | ScatterOp::Max => {
             // Those that share the extreme share its change.

@@ -55,7 +55,7 @@ fn by_doubling(op: ScanOp, axis: u8, how: Scan, x: &Array) -> Array {
         let mut widths = vec![(0, 0); y.0.shape.len()];
         widths[axis as usize] = (by.min(n), 0);
         let kept = y.slice_axis(axis, 0, (n - by.min(n)) as i64);
-        kept.pad(&widths, crate::ops::shape::Pad::Constant(neutral))
+        kept.pad(&widths, crate::ops::join::Pad::Constant(neutral))
     };
     let mut y = if how.reverse { x.flip(axis) } else { x.clone() };
     if !how.inclusive {

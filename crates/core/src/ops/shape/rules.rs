@@ -1,7 +1,7 @@
 //! Rules of views and joins: gradients go back the way the elements came.
 
 use crate::node::Array;
-use crate::ops::prim;
+use crate::ops::{prim, strided};
 use crate::rules::{Call, Outputs, Slots, batch_shape, none, one, or_zeros};
 use lazul_ir::{Axes, DType, Prim, Shape, ViewOp};
 
@@ -20,6 +20,7 @@ pub(crate) fn vjp(view: &ViewOp, call: &Call<'_>, c: &Array) -> Slots {
             let update = Prim::SliceUpdate { starts: starts.clone(), steps: steps.clone() };
             prim(update, [x.zeros_like(), c.clone()], shape.clone(), x.0.dtype)
         }
+        ViewOp::Strided { strides, offset } => strided::vjp(strides, *offset, x, c),
         // The parts of complex numbers are numbers; other bits are none.
         ViewOp::Bitcast => match (x.0.dtype, call.outputs[0].0.dtype) {
             (DType::C64, DType::F32) | (DType::F32, DType::C64) => c.view(x.0.dtype),
@@ -71,6 +72,7 @@ pub(crate) fn vmap(view: &ViewOp, x: &Array, size: usize, output: &(Shape, DType
             let slice = ViewOp::Slice { starts, steps };
             prim(Prim::View(slice), [x.clone()], shape, output.1)
         }
+        ViewOp::Strided { strides, offset } => strided::vmap(strides, *offset, x, size, &shape),
         ViewOp::Bitcast => prim(Prim::View(ViewOp::Bitcast), [x.clone()], shape, output.1),
     };
     Outputs::from_iter([made])

@@ -1,8 +1,8 @@
 //! Tables of vectors.
 
-use crate::linear::Weight;
+use super::Weight;
 use crate::weights::Weights;
-use lazul_core::{Array, Result};
+use lazul_core::{Array, DType, Result, random};
 
 /// A table `(n, d)` whose rows stand for tokens.
 #[derive(Clone, Debug, crate::Module)]
@@ -16,6 +16,25 @@ impl Embedding {
     /// A dense table.
     pub fn new(weight: Array) -> Embedding {
         Embedding { weight: Weight::Dense(weight) }
+    }
+
+    /// A table of `n` rows of `d` features, f32, normal with deviation `1 / sqrt(d)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::Embedding;
+    /// let table = Embedding::init(10, 4, Some(&random::key(0)))?;
+    /// assert_eq!(table.forward(&Array::from_slice(&[1, 7, 7], [3])).shape()?, &[3, 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the table is larger than an array can be.
+    pub fn init(n: usize, d: usize, key: Option<&Array>) -> Result<Embedding> {
+        let std = 1.0 / (d.max(1) as f64).sqrt();
+        let weight = random::normal_with(0.0, std, [n, d], DType::F32, key);
+        weight.check()?;
+        Ok(Embedding::new(weight))
     }
 
     /// The table at this place of a checkpoint, quantized where the checkpoint says so.
