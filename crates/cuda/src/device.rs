@@ -13,12 +13,15 @@ use crate::nvrtc::{self, Compiler};
 use crate::source::Key;
 use crate::stream::Stream;
 use crate::transfer::Moved;
-use lazul_ir::OpError;
+use lazul_ir::{OpError, Place};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, RwLock};
 
 /// The oldest generation that kernels are written for: Turing.
 const OLDEST: (u32, u32) = (7, 5);
+
+/// The numbers of devices' memory.
+pub const PLACES: std::ops::RangeInclusive<Place> = 1..=64;
 
 /// An NVIDIA device.
 pub struct Device {
@@ -66,8 +69,8 @@ impl Device {
             return Ok(device);
         }
         let all = driver::devices()?;
-        let count = all.len();
-        let info = all.into_iter().nth(ordinal);
+        let count = all.len().min(PLACES.count());
+        let info = all.into_iter().take(count).nth(ordinal);
         let info = info.ok_or(Unavailable::NoDevice { ordinal, count })?;
         let device = Device::open(info)?;
         devices.push((ordinal, device));
@@ -132,6 +135,11 @@ impl Device {
     /// What the device is.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// The number of its memory among all places: the host's is 0, devices follow.
+    pub fn place(&self) -> Place {
+        PLACES.start() + self.info.ordinal.min(usize::from(PLACES.end() - PLACES.start())) as Place
     }
 
     /// The device's own stream.

@@ -14,6 +14,8 @@ use lazul_ir::{DType, Operand};
 pub(crate) struct Exec<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) op: &'static str,
+    /// By which the job is known in a fault; 24 bits.
+    pub(crate) tag: u32,
 }
 
 impl<'a> Exec<'a> {

@@ -11,9 +11,10 @@ use crate::source::{Family, Key, defs, unit_type};
 use crate::stream::FALLIBLE;
 use lazul_ir::{DType, Job, Operand, ScatterOp};
 
-/// The number by which kernels name the operation in a fault.
+/// The number by which kernels name the operation in a fault, above it the job's tag.
 fn number(exec: &Exec<'_>) -> u32 {
-    FALLIBLE.iter().position(|n| *n == exec.op).unwrap_or(FALLIBLE.len()) as u32
+    let name = FALLIBLE.iter().position(|n| *n == exec.op).unwrap_or(FALLIBLE.len()) as u32;
+    name | exec.tag << 8
 }
 
 /// The axes that are not indexed.

@@ -7,7 +7,7 @@
 use crate::device::Device;
 use crate::driver::{cu, sys};
 use crate::stream::Stream;
-use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError};
+use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError, Place};
 use std::sync::Mutex;
 
 /// Sizes are rounded up to this: the alignment that kernels may count on.
@@ -60,6 +60,10 @@ impl Accounts {
 }
 
 impl BlockSource for Device {
+    fn place(&self) -> Place {
+        self.place()
+    }
+
     fn release(&self, ptr: *mut u8, capacity: usize) {
         self.accounts.remove(capacity);
         self.free(self.stream(), ptr as u64);
@@ -150,12 +154,15 @@ impl Device {
         use sys::CUmemPool_attribute as A;
         let reserved = self.pool_figure(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
         let used = self.pool_figure(A::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        let moved = self.traffic();
         self.accounts.with(|f| MemoryStats {
             active: f.active,
             peak: f.peak,
             cache: reserved.saturating_sub(used),
             limit: f.limit,
             cache_limit: f.cache_limit,
+            uploaded: moved.up,
+            downloaded: moved.down,
         })
     }
 
