@@ -13,7 +13,8 @@ use crate::scope::call_site;
 pub use lazul_ir::MemoryStats;
 use std::collections::BTreeMap;
 
-/// The figures of the host's memory now, and how many bytes moved between it and devices.
+/// The figures now: those of the host's memory and of the devices in use together, and how many bytes moved
+/// between them. The limits are the host's.
 ///
 /// ```
 /// use lazul_core::{memory, prelude::*};
@@ -23,8 +24,11 @@ use std::collections::BTreeMap;
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn stats() -> MemoryStats {
-    let moved = opened().map(|(_, device)| device.memory());
-    moved.fold(crate::eval::backend().memory(), |sum, device| MemoryStats {
+    let devices = opened().map(|(_, device)| device.memory());
+    devices.fold(crate::eval::backend().memory(), |sum, device| MemoryStats {
+        active: sum.active + device.active,
+        peak: sum.peak + device.peak,
+        cache: sum.cache + device.cache,
         uploaded: sum.uploaded + device.uploaded,
         downloaded: sum.downloaded + device.downloaded,
         ..sum
@@ -55,9 +59,13 @@ pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
     }
 }
 
-/// Sets how many bytes live arrays may take in the host's memory; returns the old limit. The default is
-/// 80 % of the machine's memory, or the environment variable `LAZUL_MEMORY_LIMIT`.
+/// Sets how many bytes live arrays may take in the host's memory, and in that of each device in use; returns
+/// the host's old limit. The default is 80 % of the machine's memory, or the environment variable
+/// `LAZUL_MEMORY_LIMIT`, and what a device has.
 pub fn set_limit(bytes: usize) -> usize {
+    opened().for_each(|(_, device)| {
+        device.set_memory_limit(bytes);
+    });
     crate::eval::backend().set_memory_limit(bytes)
 }
 

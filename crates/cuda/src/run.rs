@@ -119,9 +119,6 @@ pub fn lacks(work: &Work<'_>) -> Option<&'static str> {
         | Prim::Fft { .. }
         | Prim::Linalg(_)
         | Prim::Grouped(_) => Some(NO_FAMILY),
-        Prim::Fast(FastOp::Attention { length: true, .. }) => {
-            Some("attention over a part of the keys")
-        }
         _ => None,
     }
 }

@@ -35,20 +35,24 @@ struct Fault {
 }
 
 /// Operations that can fail while they run, by the number that kernels note.
-pub(crate) const FALLIBLE: [&str; 6] = [
+pub(crate) const FALLIBLE: [&str; 7] = [
     "take",
     "take_along_axis",
     "scatter",
     "put_along_axis",
     "dynamic_slice",
     "dynamic_slice_update",
+    ATTENTION,
 ];
+
+const ATTENTION: &str = "scaled_dot_product_attention";
 
 impl Fault {
     fn error(&self) -> OpError {
         let op = FALLIBLE.get((self.op & 0xff) as usize).copied().unwrap_or("cuda");
         let Fault { index, axis, block, size, .. } = *self;
         let message = match block {
+            _ if op == ATTENTION => format!("{index} keys in use, but there is room for {size}"),
             0 | 1 => format!("index {index} is out of bounds for axis {axis} of size {size}"),
             _ => format!(
                 "a block of {block} at index {index} is out of bounds for axis {axis} of size {size}"

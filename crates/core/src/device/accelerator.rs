@@ -5,7 +5,7 @@
 
 use super::{DeviceInfo, cuda};
 use crate::error::{Error, ErrorKind, Result};
-use lazul_ir::{Buffer, HOST, Job, MemoryStats, Place, Prim, QuantizedOp, Work};
+use lazul_ir::{Buffer, FastOp, HOST, Job, MemoryStats, Place, Prim, QuantizedOp, Work};
 use std::sync::OnceLock;
 
 /// Why a job was not enqueued.
@@ -124,6 +124,7 @@ pub(crate) fn is_fallible(prim: &Prim) -> bool {
             | Prim::DynamicSlice { .. }
             | Prim::DynamicSliceUpdate { .. }
             | Prim::Grouped(_)
+            | Prim::Fast(FastOp::Attention { length: true, .. })
             | Prim::Quantized(QuantizedOp::GatherMatmul { .. })
     )
 }

@@ -70,6 +70,37 @@ impl Mock {
     }
 }
 
+#[cfg(feature = "cuda")]
+fn compiler() -> Option<&'static lazul_cuda::Device> {
+    static COMPILER: std::sync::OnceLock<Option<&'static lazul_cuda::Device>> =
+        std::sync::OnceLock::new();
+    *COMPILER.get_or_init(|| {
+        let arch: u32 = std::env::var("LAZUL_MOCK_COMPILE").ok()?.parse().expect("a number");
+        Some(lazul_cuda::Device::compile_only((arch / 10, arch % 10)).expect("NVRTC is there"))
+    })
+}
+
+/// Where `LAZUL_MOCK_COMPILE` names an architecture (`90`), compiles the kernels that a CUDA device would
+/// need for the job, and refuses what it would refuse: tests then know more, and leave kernels behind.
+#[cfg(feature = "cuda")]
+fn compiled(job: &Job<'_>) -> Result<(), Refusal> {
+    let Some(compiler) = compiler() else { return Ok(()) };
+    // SAFETY: nothing is run.
+    unsafe { compiler.stream().enqueue(job) }.map_err(|e| match e {
+        lazul_cuda::RunError::Unsupported(lazul_cuda::Unsupported { why, .. }) => {
+            Refusal::Lacks(why)
+        }
+        lazul_cuda::RunError::Op(error) => Refusal::Failed(error),
+    })
+}
+
+fn compiling() -> bool {
+    #[cfg(feature = "cuda")]
+    return compiler().is_some();
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
 /// The bytes around its first element that an operand may read.
 fn extent(operand: &Operand<'_>) -> std::ops::Range<isize> {
     if operand.size() == 0 {
@@ -116,6 +147,10 @@ impl Accelerator for Mock {
     }
 
     fn lacks(&self, work: &Work<'_>) -> Option<&'static str> {
+        #[cfg(feature = "cuda")]
+        if compiler().is_some() {
+            return lazul_cuda::lacks(work);
+        }
         let Work::Prim(prim) = work else { return None };
         match prim {
             Prim::Conv(_) | Prim::Fft { .. } | Prim::Linalg(_) | Prim::SearchSorted { .. } => {
@@ -157,7 +192,9 @@ impl Accelerator for Mock {
         if let Some(why) = self.lacks(&job.work) {
             return Err(Refusal::Lacks(why));
         }
-        if let Work::Prim(Prim::Scan { .. }) = job.work {
+        #[cfg(feature = "cuda")]
+        compiled(job)?;
+        if let (Work::Prim(Prim::Scan { .. }), false) = (job.work, compiling()) {
             return Err(Refusal::Lacks("the mock device refuses scans when it sees them"));
         }
         let inputs = job
