@@ -8,7 +8,7 @@ use crate::blas::Blas;
 use crate::driver::{self, DeviceInfo, cu, sys};
 use crate::error::Unavailable;
 use crate::kernel::Kernel;
-use crate::memory::Accounts;
+use crate::memory::{Accounts, Kept};
 use crate::nvrtc::{self, Compiler};
 use crate::source::Key;
 use crate::stream::Stream;
@@ -31,6 +31,7 @@ pub struct Device {
     pub(crate) compiler: &'static Compiler,
     pub(crate) kernels: RwLock<HashMap<Key, Kernel>>,
     pub(crate) accounts: Accounts,
+    pub(crate) kept: Kept,
     pub(crate) moved: Moved,
     pub(crate) blas: OnceLock<Option<Blas>>,
     /// Whether kernels are launched while their predecessors run.
@@ -112,6 +113,7 @@ impl Device {
             compiler,
             kernels: RwLock::default(),
             accounts: Accounts::default(),
+            kept: Kept::default(),
             moved: Moved::default(),
             blas: OnceLock::new(),
             early,

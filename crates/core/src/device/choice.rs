@@ -51,7 +51,7 @@ impl Device {
         }
     }
 
-    pub(super) fn of(choice: Choice) -> Device {
+    pub(crate) fn of(choice: Choice) -> Device {
         match choice {
             AUTO | UNSET => Device::Auto,
             HOST => Device::Cpu,

@@ -9,7 +9,7 @@ use super::claim::{Program, Role, Value};
 use super::plan::{Fused, Plan, Work};
 use super::view::{copy_to, read, view_of};
 use crate::control::Control;
-use crate::device::accelerator::{accelerator, is_fallible};
+use crate::device::accelerator::{accelerator, is_fallible, opened};
 use crate::device::choice::Places;
 use crate::device::launch::{Evaluation, launch, record_fallback};
 use crate::device::replica::alloc;
@@ -39,7 +39,7 @@ pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> 
     let places = Places::choose(|place| suits(&program.values, place))?;
     let evaluation = Evaluation::start();
     let slots = program.values.iter().map(take_leaf).collect();
-    let gone = (places.default != HOST && program.values.iter().any(may_fail)).then(Vec::new);
+    let gone = program.values.iter().any(|v| may_fail(v, places)).then(Vec::new);
     let more = RefCell::new(Vec::new());
     let mut run = Run { values: &program.values, places, slots, gone, more };
     let mut result = run.stages(plan);
@@ -91,10 +91,13 @@ pub(crate) fn run_closed(
 }
 
 /// Whether a step can fail while a device runs it.
-fn may_fail(value: &Value) -> bool {
+fn may_fail(value: &Value, places: Places) -> bool {
     match &value.role {
-        Role::Step { op: Op::Prim(prim), .. } => is_fallible(prim),
-        Role::Step { op: Op::Control(_), .. } => true,
+        Role::Step { op: Op::Prim(prim), .. } => {
+            is_fallible(prim) && places.of(value.node.0.device) != HOST
+        }
+        // Steps within may name devices.
+        Role::Step { op: Op::Control(_), .. } => opened().next().is_some(),
         _ => false,
     }
 }
@@ -104,7 +107,7 @@ const WORTH_MOVING: usize = 1 << 22;
 
 /// Whether a program should run on a device, if nobody said where: where some of its data is there, or
 /// so much is computed that moving the rest there pays.
-fn suits(values: &[Value], place: Place) -> bool {
+pub(super) fn suits(values: &[Value], place: Place) -> bool {
     let mut work = 0usize;
     for value in values {
         match &value.role {
