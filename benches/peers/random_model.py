@@ -82,4 +82,5 @@ def main():
     print(folder, at, "bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()
