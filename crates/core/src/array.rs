@@ -92,6 +92,16 @@ impl Array {
     /// An array of `shape` whose elements lie in `source` from byte `offset` on, little-endian and
     /// row-major. They are read when the array is evaluated, and a source that is too short or has
     /// changed by then is an error of that evaluation.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use std::sync::Arc;
+    /// let text = Arc::new(b"lazy".as_slice());
+    /// let letters = Array::from_source(text.clone(), 1, [3], DType::U8);
+    /// assert_eq!(letters.to_vec::<u8>()?, b"azy");
+    /// assert!(Array::from_source(text, 2, [3], DType::U8).eval().is_err());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn from_source(
         source: Arc<dyn ByteSource>,
@@ -123,6 +133,14 @@ impl Array {
 
     /// `Ok` unless the array, or one that it is built on, comes from a wrong call. Computes nothing.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 3], DType::F32);
+    /// assert!(x.check().is_ok());
+    /// let error = (x.matmul(&x) + 1.0).check().unwrap_err();
+    /// assert_eq!(error.op(), "matmul");
+    /// ```
+    ///
     /// # Errors
     /// What was wrong, with the line of the call.
     pub fn check(&self) -> Result<()> {
@@ -136,6 +154,12 @@ impl Array {
     }
 
     /// The dimensions. Computes nothing.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).t().shape()?, [3, 2]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`].
@@ -167,6 +191,14 @@ impl Array {
 
     /// The length of one axis; negative axes count from the end. Computes nothing.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([2, 3], DType::F32);
+    /// assert_eq!((x.dim(0)?, x.dim(-1)?), (2, 3));
+    /// assert!(x.dim(2).is_err());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Array::check`], and if there is no such axis.
     #[track_caller]
@@ -181,6 +213,12 @@ impl Array {
 
     /// Number of dimensions. Computes nothing.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).ndim()?, 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Array::check`].
     pub fn ndim(&self) -> Result<usize> {
@@ -188,6 +226,12 @@ impl Array {
     }
 
     /// Number of elements. Computes nothing.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::F32).size()?, 6);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`].
@@ -198,6 +242,12 @@ impl Array {
 
     /// Number of bytes that the elements take. Computes nothing.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(zeros([2, 3], DType::BF16).nbytes()?, 12);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Array::check`].
     pub fn nbytes(&self) -> Result<usize> {
@@ -205,6 +255,14 @@ impl Array {
     }
 
     /// The dtype. Computes nothing.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros(3, DType::BF16);
+    /// assert_eq!((&x * 0.5).dtype()?, DType::BF16);
+    /// assert_eq!((&x * ones(3, DType::F32)).dtype()?, DType::F32);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Array::check`].
@@ -214,6 +272,14 @@ impl Array {
     }
 
     /// Computes the array, if that is not done yet.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(100, DType::F32).sum(..);
+    /// x.eval()?;
+    /// assert_eq!(x.item::<f32>()?, 4950.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`crate::eval()`].

@@ -18,6 +18,7 @@ pub mod array;
 pub mod constants;
 pub mod control;
 pub mod device;
+pub mod distributed;
 mod dot;
 pub mod dtypes;
 pub mod error;
@@ -39,8 +40,9 @@ pub mod transforms;
 mod tree;
 
 pub use control::{
-    CustomFunction, Loop, checkpoint, compile, compile_with_state, compiling, cond,
-    custom_function, depends, scan, scan_with, set_compiling, while_loop,
+    CustomFunction, Loop, checkpoint, compile, compile_shapeless, compile_shapeless_with_state,
+    compile_with_state, compiling, cond, custom_function, depends, scan, scan_with, set_compiling,
+    while_loop,
 };
 pub use dot::export_to_dot;
 pub use error::{Error, ErrorKind, Result};
@@ -83,6 +85,10 @@ pub use transforms::{
 pub use tree::{Fixed, IntoResult, Tree};
 
 /// Number of threads that kernels run on.
+///
+/// ```
+/// assert!(lazul_core::threads() >= 1);
+/// ```
 pub fn threads() -> usize {
     lazul_cpu::pool::threads()
 }
@@ -95,11 +101,12 @@ pub mod prelude {
         Array, BlockMasks, Complex32, Conv, ConvGeneral, ConvTranspose, ConvolveMode, DType,
         Ellipsis, Fixed, Index, Interpolation, Loop, NewAxis, Pad, Quantization, Quantized, Scan,
         Side, Slice, Step, Tolerance, Tree, arange, arange_step, async_eval, bf16,
-        broadcast_arrays, checkpoint, compile, compile_with_state, concatenate, cond, conv_general,
-        conv_transpose1d, conv_transpose2d, conv_transpose3d, conv1d, conv2d, conv3d, convolve,
-        custom_function, depends, einsum, einsum_path, eval, explain, export_to_dot, eye, f16,
-        fast, fft, full, grad, hessian, identity, jacobian, jvp, linspace, linspace_open, meshgrid,
-        meshgrid_sparse, ones, quantization, random, scan, scan_with, scope, stack, tri,
-        value_and_grad, vjp, vmap, vmap_axes, where_, while_loop, zeros,
+        broadcast_arrays, checkpoint, compile, compile_shapeless, compile_shapeless_with_state,
+        compile_with_state, concatenate, cond, conv_general, conv_transpose1d, conv_transpose2d,
+        conv_transpose3d, conv1d, conv2d, conv3d, convolve, custom_function, depends, einsum,
+        einsum_path, eval, explain, export_to_dot, eye, f16, fast, fft, full, grad, hessian,
+        identity, jacobian, jvp, linspace, linspace_open, meshgrid, meshgrid_sparse, ones,
+        quantization, random, scan, scan_with, scope, stack, tri, value_and_grad, vjp, vmap,
+        vmap_axes, where_, while_loop, zeros,
     };
 }

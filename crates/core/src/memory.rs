@@ -52,9 +52,16 @@ pub fn device_stats(device: Device) -> Option<MemoryStats> {
 
 /// Sets how many bytes live arrays may take in a device's memory; returns the old limit, or `None` if the
 /// device cannot be used.
+///
+/// ```standalone_crate
+/// use lazul_core::{device::Device, memory};
+/// let before = memory::set_device_limit(Device::Cpu, 1 << 30);
+/// assert_eq!(memory::stats().limit, 1 << 30);
+/// assert_eq!(memory::set_device_limit(Device::Cpu, before.unwrap()), Some(1 << 30));
+/// ```
 pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
     match device {
-        Device::Auto | Device::Cpu => Some(set_limit(bytes)),
+        Device::Auto | Device::Cpu => Some(crate::eval::backend().set_memory_limit(bytes)),
         _ => accelerator(device.choice()).ok().map(|d| d.set_memory_limit(bytes)),
     }
 }
@@ -62,6 +69,15 @@ pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
 /// Sets how many bytes live arrays may take in the host's memory, and in that of each device in use; returns
 /// the host's old limit. The default is 80 % of the machine's memory, or the environment variable
 /// `LAZUL_MEMORY_LIMIT`, and what a device has.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// let before = memory::set_limit(1 << 20);
+/// assert!(arange(1 << 20, DType::F32).eval().is_err());
+/// assert_eq!(memory::set_limit(before), 1 << 20);
+/// arange(1 << 20, DType::F32).eval()?;
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn set_limit(bytes: usize) -> usize {
     opened().for_each(|(_, device)| {
         device.set_memory_limit(bytes);
@@ -70,6 +86,15 @@ pub fn set_limit(bytes: usize) -> usize {
 }
 
 /// Sets how many bytes of freed memory the host and each device keep for reuse; returns the old limit.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// let before = memory::set_cache_limit(0);
+/// drop(arange(1 << 20, DType::F32).eval()?);
+/// assert_eq!(memory::stats().cache, 0);
+/// memory::set_cache_limit(before);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn set_cache_limit(bytes: usize) -> usize {
     opened().for_each(|(_, device)| {
         device.set_cache_limit(bytes);
@@ -78,12 +103,29 @@ pub fn set_cache_limit(bytes: usize) -> usize {
 }
 
 /// Gives all memory that is kept for reuse back to the system.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// arange(1 << 20, DType::F32).eval()?;
+/// memory::clear_cache();
+/// assert_eq!(memory::stats().cache, 0);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn clear_cache() {
     opened().for_each(|(_, device)| device.clear_cache());
     crate::eval::backend().clear_cache();
 }
 
 /// Starts the peak figure anew.
+///
+/// ```standalone_crate
+/// use lazul_core::{memory, prelude::*};
+/// arange(1 << 20, DType::F32).eval()?;
+/// assert!(memory::stats().peak >= 4 << 20);
+/// memory::reset_peak();
+/// assert_eq!(memory::stats().peak, memory::stats().active);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn reset_peak() {
     opened().for_each(|(_, device)| device.reset_peak());
     crate::eval::backend().reset_peak();

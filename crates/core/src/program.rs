@@ -9,7 +9,13 @@
 //! number names an earlier value, and every step's shapes and dtypes are those that its operation
 //! gives. Nothing that passes can lead a kernel out of its operands.
 
-use crate::control::graph::{Graph, Spec, address, spec};
+mod family;
+mod size;
+
+pub(crate) use family::Sample;
+pub use family::{Family, Rules};
+
+use crate::control::graph::{Graph, GraphStep, Spec, address, spec};
 use crate::control::{Control, branch, call, scan, whiles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Inputs, Op};
@@ -32,6 +38,14 @@ pub struct Form {
 
 impl Form {
     /// That of an array.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let form = Form::of(&zeros([2, 3], DType::F16))?;
+    /// assert_eq!((form.to_string(), form.dtype), ("float16(2,3)".to_string(), DType::F16));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If the array has failed.
@@ -153,17 +167,44 @@ impl Program {
     }
 
     /// The shapes and dtypes of the results.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert_eq!(program.outputs(), [Form::of(&zeros(2, DType::F32))?]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn outputs(&self) -> Vec<Form> {
         let all: Vec<&Form> = self.values().collect();
         self.outputs.iter().filter_map(|&i| all.get(i as usize).map(|f| (*f).clone())).collect()
     }
 
     /// Number of steps, not counting those of loops and branches.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert!(program.len() >= 2);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
     /// Whether nothing is computed.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.clone(), &x)?;
+    /// assert!(program.is_empty());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -176,6 +217,15 @@ impl Program {
 
     /// The program of a graph; captures are its last arguments.
     fn of(graph: &Graph) -> Result<Program> {
+        Program::of_parts(&graph.arguments, &graph.captures, &graph.steps, &graph.outputs)
+    }
+
+    fn of_parts(
+        arguments: &[Array],
+        captures: &[Array],
+        steps: &[GraphStep],
+        outputs: &[Array],
+    ) -> Result<Program> {
         let mut program = Program {
             arguments: Vec::new(),
             constants: Vec::new(),
@@ -184,13 +234,13 @@ impl Program {
         };
         let mut numbers: HashMap<*const crate::node::Node, u32> = HashMap::new();
         let mut count = 0u32;
-        for leaf in graph.arguments.iter().chain(&graph.captures) {
+        for leaf in arguments.iter().chain(captures) {
             // An array that is an argument twice has two numbers; either will do.
             numbers.insert(address(leaf), count);
             program.arguments.push(Form::from_spec(spec(leaf)));
             count += 1;
         }
-        for step in &graph.steps {
+        for step in steps {
             let inputs: Vec<u32> = step.inputs.iter().map(|i| numbers[&address(i)]).collect();
             let at = address(&step.node);
             let work = match &step.op {
@@ -217,7 +267,7 @@ impl Program {
             count += outputs.len() as u32;
             program.steps.push(Step { work, inputs, outputs });
         }
-        program.outputs = graph.outputs.iter().map(|o| numbers[&address(o)]).collect();
+        program.outputs = outputs.iter().map(|o| numbers[&address(o)]).collect();
         Ok(program)
     }
 
@@ -255,6 +305,15 @@ impl Program {
 
     /// Checks all of it. A program that was read must be checked before it is called.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, _) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// assert!(program.check().is_ok());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If a number names no earlier value, or a step's shapes or dtypes are not those of its operation.
     pub fn check(&self) -> Result<()> {
@@ -283,6 +342,17 @@ impl Program {
     }
 
     /// Calls a checked program: lazy arrays, as if the function had been called.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::program::{Form, Program};
+    /// let x = zeros([2, 3], DType::F32);
+    /// let (program, constants) = Program::trace(|x: &Array| x.exp().sum(1), &x)?;
+    /// let y = program.call(&[x.clone()], &constants)?;
+    /// assert_eq!(y[0].to_vec::<f32>()?, [3.0, 3.0]);
+    /// assert!(program.call(&[x.t()], &constants).is_err());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If arguments or constants differ in number, shape or dtype from the program's.

@@ -562,7 +562,7 @@ impl Choice {
     #[track_caller]
     fn new(logits: &Array, axis: i64) -> Result<Choice> {
         logits.check()?;
-        let axis = axis_of("categorical", axis, logits.0.shape.len())?;
+        let axis = axis_of("categorical", axis, logits)?;
         if logits.0.shape[axis] == 0 {
             let why = "there is nothing to choose from";
             return Err(error(ErrorKind::Shape, "categorical", why, &[logits]));

@@ -91,7 +91,14 @@ const MAX_FILE: usize = 280;
 const MAX_PLACE: usize = 160;
 
 impl Error {
-    /// Makes an error with a message and no place yet.
+    /// Makes an error with a message and no file or place. Of a long message the start is kept, 480
+    /// bytes; control characters are escaped.
+    ///
+    /// ```
+    /// use lazul_io::{Error, ErrorKind};
+    /// let error = Error::new(ErrorKind::Argument, "no such\x1b[2J layer");
+    /// assert_eq!(error.to_string(), "no such\\u{1b}[2J layer");
+    /// ```
     pub fn new(kind: ErrorKind, message: impl AsRef<str>) -> Self {
         Error(Arc::new(Inner {
             kind,
@@ -183,16 +190,35 @@ impl Error {
     }
 
     /// What went wrong, to branch on.
+    ///
+    /// ```
+    /// use lazul_io::{ErrorKind, load_npy};
+    /// let error = load_npy("no/such/file.npy").unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The file, URL or source that the error is about; empty when there is none.
+    /// The file, URL or source that the error is about; empty when there is none. Of a long path
+    /// the end is kept.
+    ///
+    /// ```
+    /// let error = lazul_io::load_npy("no/such/file.npy").unwrap_err();
+    /// assert_eq!(error.file(), "no/such/file.npy");
+    /// ```
     pub fn file(&self) -> &str {
         &self.0.file
     }
 
-    /// The byte offset in the file, where one is known.
+    /// The byte offset in the file, from 0, where one is known. An error has this or a
+    /// [`json_path`](Self::json_path), or neither.
+    ///
+    /// ```
+    /// let error = lazul_io::Npy::from_bytes(b"\x93NUMPY\x09\x00".to_vec()).unwrap_err();
+    /// assert_eq!(error.byte(), Some(6)); // an unknown version
+    /// assert!(error.to_string().ends_with("(at byte 6)"));
+    /// ```
     pub fn byte(&self) -> Option<u64> {
         match self.0.place {
             Place::Byte(offset) => Some(offset),
@@ -200,7 +226,13 @@ impl Error {
         }
     }
 
-    /// The JSON path in the file (`weight_map.a`, `shape[2]`), where one is known.
+    /// The JSON path in the file (`weight_map.a`, `shape[2]`), where one is known; at most 160
+    /// bytes.
+    ///
+    /// ```
+    /// let error = lazul_io::json::parse(br#"{"layers": [{"n": 1, "n": 2}]}"#).unwrap_err();
+    /// assert_eq!(error.json_path().as_deref(), Some("layers[0].n"));
+    /// ```
     pub fn json_path(&self) -> Option<String> {
         match &self.0.place {
             Place::Json(segments) => Some(render(segments)),
@@ -208,7 +240,12 @@ impl Error {
         }
     }
 
-    /// The sentence alone, without file and place.
+    /// The sentence alone, without file and place. `to_string` gives all three.
+    ///
+    /// ```
+    /// let error = lazul_io::Error::new(lazul_io::ErrorKind::Missing, "there is no tensor \"w\"");
+    /// assert_eq!(error.message(), "there is no tensor \"w\"");
+    /// ```
     pub fn message(&self) -> &str {
         &self.0.message
     }

@@ -59,8 +59,24 @@ impl ModelFolder {
     /// Opens a local folder, or else a repository of the Hugging Face hub (`ORG/NAME`), which is
     /// downloaded into the shared cache where needed.
     ///
-    /// An existing folder always wins; a name that is written as a path (`./x`, `/x`, `~/x`, `../x`)
-    /// is never taken for a repository.
+    /// An existing folder always wins; a name that is written as a path (`./x`, `/x`, `~/x`,
+    /// `../x`) is never taken for a repository.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// let folder = ModelFolder::open(&path.display().to_string())?;
+    /// assert_eq!(folder.model_type(), Some("llama"));
+    /// let missing = ModelFolder::open("./no/such/folder").unwrap_err();
+    /// assert_eq!(missing.kind(), lazul_io::ErrorKind::NotFound);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ModelFolder::open_dir`]; for a repository those of `hub::Hub::model`.
     pub fn open(path_or_id: &str) -> Result<ModelFolder> {
         let path = Path::new(path_or_id);
         let is_path = path_or_id.starts_with(['/', '.', '~']) || path_or_id.contains('\\');
@@ -75,7 +91,25 @@ impl ModelFolder {
         Err(Error::new(ErrorKind::NotFound, what).in_file(path_or_id))
     }
 
-    /// Opens a local folder.
+    /// Opens a local folder and reads its configuration: `config.json`, or the `model_index.json`
+    /// of a diffusion pipeline. Weights are not touched.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// assert_eq!(ModelFolder::open_dir(path)?.config()["model_type"], "llama");
+    /// std::fs::write(path.join("config.json"), r#"{"a": 1, "a": 2}"#)?;
+    /// assert_eq!(ModelFolder::open_dir(path).unwrap_err().json_path().as_deref(), Some("a"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is no such folder or no configuration in it;
+    /// [`ErrorKind::Malformed`] if that is not an object in strict JSON; the same for a
+    /// `generation_config.json` that is there; and those of the file system.
     pub fn open_dir(path: impl AsRef<Path>) -> Result<ModelFolder> {
         ModelFolder::from_root(Root::open(path)?)
     }
@@ -106,42 +140,145 @@ impl ModelFolder {
         Ok(ModelFolder { root, config, generation_config, ignored_code })
     }
 
-    /// The folder.
+    /// The folder, as an absolute path without links.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert!(folder.path().is_absolute());
+    /// assert!(folder.path().join("config.json").is_file());
+    /// # Ok(()) }
+    /// ```
     pub fn path(&self) -> &Path {
         self.root.path()
     }
 
-    /// The folder as a place to open files in.
+    /// The folder as a place to open files in, and never outside of.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert!(folder.root().has("config.json"));
+    /// assert!(folder.root().open_file("../config.json").is_err());
+    /// # Ok(()) }
+    /// ```
     pub fn root(&self) -> &Root {
         &self.root
     }
 
     /// `config.json`, an object. Numbers that JSON lacks are tagged; see the module [`json`].
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// std::fs::write(path.join("config.json"), r#"{"hidden_size": 64, "limit": Infinity}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.config()["hidden_size"], 64);
+    /// assert_eq!(lazul_io::json::float(&folder.config()["limit"]), Some(f64::INFINITY));
+    /// # Ok(()) }
+    /// ```
     pub fn config(&self) -> &Value {
         &self.config
     }
 
-    /// `generation_config.json`, where there is one.
+    /// `generation_config.json`, where there is one: stop tokens, temperature.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// std::fs::write(path.join("generation_config.json"), r#"{"eos_token_id": 2}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.generation_config().map(|config| &config["eos_token_id"]), Some(&2.into()));
+    /// # Ok(()) }
+    /// ```
     pub fn generation_config(&self) -> Option<&Value> {
         self.generation_config.as_ref()
     }
 
-    /// The architecture by its `model_type`.
+    /// The architecture by its `model_type`; `None` where the configuration names none.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// assert_eq!(ModelFolder::open_dir(path)?.model_type(), Some("llama"));
+    /// # Ok(()) }
+    /// ```
     pub fn model_type(&self) -> Option<&str> {
         self.config.get("model_type")?.as_str()
     }
 
-    /// What asked for its own code to be run, and was ignored.
+    /// What asked for its own code to be run, and was ignored: the keys of the configuration. Empty
+    /// for most models.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// let config = r#"{"model_type": "x", "auto_map": {"AutoModel": "modeling.Model"}}"#;
+    /// std::fs::write(path.join("config.json"), config)?;
+    /// assert_eq!(ModelFolder::open_dir(path)?.ignored_code(), ["auto_map"]);
+    /// # Ok(()) }
+    /// ```
     pub fn ignored_code(&self) -> &[String] {
         &self.ignored_code
     }
 
-    /// Reads a JSON file strictly; `None` when it is not there.
+    /// Reads a JSON file of at most 16 MiB strictly; `None` when it is not there.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// std::fs::write(path.join("tokenizer_config.json"), r#"{"bos_token": "<s>"}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.json("tokenizer_config.json")?.unwrap()["bos_token"], "<s>");
+    /// assert_eq!(folder.json("added_tokens.json")?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if it is not JSON; those of [`Root::read`].
     pub fn json(&self, name: &str) -> Result<Option<Value>> {
         read_json(&self.root, name)
     }
 
-    /// Reads a text file, such as `chat_template.jinja`; `None` when it is not there.
+    /// Reads a text file of at most 16 MiB, such as `chat_template.jinja`; `None` when it is not
+    /// there.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// std::fs::write(path.join("chat_template.jinja"), "{{ messages }}")?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.text("chat_template.jinja")?.as_deref(), Some("{{ messages }}"));
+    /// assert_eq!(folder.text("merges.txt")?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if it is not UTF-8; those of [`Root::read`].
     pub fn text(&self, name: &str) -> Result<Option<String>> {
         let Some(bytes) = self.root.read(name, MAX_JSON)? else { return Ok(None) };
         String::from_utf8(bytes).map(Some).map_err(|_| {
@@ -152,6 +289,22 @@ impl ModelFolder {
 
     /// Reads a whole file, such as `tokenizer.json`, of at most 256 MiB; `None` when it is not
     /// there.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// std::fs::write(path.join("tokenizer.model"), [10, 14])?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.bytes("tokenizer.model")?, Some(vec![10, 14]));
+    /// assert_eq!(folder.bytes("tokenizer.json")?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Root::read`].
     pub fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.root.read(name, MAX_BYTES)
     }
@@ -159,18 +312,71 @@ impl ModelFolder {
     /// The path of a regular file inside the folder, for readers that want one; `None` when it is
     /// not there. Prefer [`bytes`](Self::bytes): between this check and a later open the file can
     /// be exchanged.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert!(folder.file_path("config.json")?.is_some_and(|path| path.is_file()));
+    /// assert_eq!(folder.file_path("tokenizer.json")?, None);
+    /// assert!(folder.file_path("../config.json").is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Root::try_open`].
     pub fn file_path(&self, name: &str) -> Result<Option<PathBuf>> {
         Ok(self.root.try_open(name)?.map(|source| source.path().to_owned()))
     }
 
-    /// The files that make up the tokenizer, of those that the folder has.
+    /// The names of the files that make up the tokenizer, of those that the folder has, sorted.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// for name in ["tokenizer.json", "chat_template.jinja", "README.md"] {
+    ///     std::fs::write(path.join(name), "{}")?;
+    /// }
+    /// let folder = ModelFolder::open_dir(path)?;
+    /// assert_eq!(folder.tokenizer_files()?, ["chat_template.jinja", "tokenizer.json"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Root::names`].
     pub fn tokenizer_files(&self) -> Result<Vec<String>> {
         let mut names = self.root.names()?;
         names.retain(|name| is_tokenizer_file(name));
         Ok(names)
     }
 
-    /// Opens the weights; each array reads its bytes when it is evaluated.
+    /// Opens the weights; each array reads its bytes when it is evaluated. They are called `model`,
+    /// `diffusion_pytorch_model` or `weights`, in this order of preference; [`Weights::find`] says
+    /// how their files are found.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// # std::fs::write(path.join("config.json"), r#"{"model_type": "llama"}"#)?;
+    /// # use lazul_core::prelude::*;
+    /// let w = ones([2, 2], DType::F32);
+    /// lazul_io::save_safetensors(path.join("model.safetensors"), [("lm_head.weight", &w)], &[])?;
+    /// let weights = ModelFolder::open_dir(path)?.weights()?;
+    /// assert_eq!(weights.files, ["model.safetensors"]);
+    /// assert_eq!(weights.arrays["lm_head.weight"].shape()?, [2, 2]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] if there are none; those of [`Weights::find`].
     pub fn weights(&self) -> Result<Weights> {
         for stem in STEMS {
             if let Some(weights) = Weights::find(&self.root, stem)? {
@@ -182,6 +388,22 @@ impl ModelFolder {
     }
 
     /// A part of a pipeline (`unet`, `vae`, `text_encoder`), which is a model folder of its own.
+    ///
+    /// ```
+    /// # use lazul_io::ModelFolder;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path();
+    /// std::fs::write(path.join("model_index.json"), r#"{"vae": ["diffusers", "AutoencoderKL"]}"#)?;
+    /// std::fs::create_dir(path.join("vae"))?;
+    /// std::fs::write(path.join("vae/config.json"), r#"{"latent_channels": 4}"#)?;
+    /// let vae = ModelFolder::open_dir(path)?.subfolder("vae")?;
+    /// assert_eq!(vae.config()["latent_channels"], 4);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Root::subfolder`] and [`ModelFolder::open_dir`].
     pub fn subfolder(&self, name: &str) -> Result<ModelFolder> {
         ModelFolder::from_root(self.root.subfolder(name)?)
     }

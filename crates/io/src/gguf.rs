@@ -71,21 +71,75 @@ pub struct GgufTensorInfo {
 
 impl GgufTensorInfo {
     /// The type of the elements or blocks.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// assert_eq!(Gguf::open(&path)?.info("w").unwrap().kind().name(), "F32");
+    /// # Ok(()) }
+    /// ```
     pub fn kind(&self) -> GgufType {
         self.kind
     }
 
-    /// The shape, last axis fastest.
+    /// The shape in elements, last axis fastest: one to four dimensions, none of them 0.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?; // the file says 3, 2
+    /// assert_eq!(Gguf::open(&path)?.info("w").unwrap().shape(), [2, 3]);
+    /// # Ok(()) }
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Size of the data in bytes.
+    /// Size of the data in bytes, without the padding after it.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// assert_eq!(Gguf::open(&path)?.info("w").unwrap().bytes(), 2 * 3 * 4);
+    /// # Ok(()) }
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The block format that is read, if it is one.
+    /// The block format, for a tensor that [`Gguf::quantized`] reads; `None` for plain numbers and
+    /// for types that are not read.
+    ///
+    /// ```
+    /// # use lazul_core::{BlockFormat, prelude::*};
+    /// # use lazul_io::gguf::{Gguf, GgufArray, save_gguf_with};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let mut block = f16::from_f32(0.5).to_le_bytes().to_vec(); // a block of Q8_0: its scale
+    /// # block.extend(0..32u8); // and 32 codes
+    /// # let codes = Array::from_slice(&block, [1, 34]);
+    /// # let form = Quantization::Blocks(BlockFormat::Q8_0);
+    /// # let w = Quantized { codes, scales: None, biases: None, global_scale: None, form };
+    /// save_gguf_with(&path, [("w", GgufArray::Blocks(&w))], &[])?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.info("w").unwrap().blocks(), Some(BlockFormat::Q8_0));
+    /// # Ok(()) }
+    /// ```
     pub fn blocks(&self) -> Option<BlockFormat> {
         match self.kind.stored() {
             Stored::Blocks(format) => Some(format),
@@ -120,26 +174,71 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Opens a file and validates its header.
+    /// Opens a file and validates its header. The data is not read.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// assert_eq!(Gguf::open(&path)?.names().len(), 1);
+    /// std::fs::write(&path, "not GGUF")?;
+    /// assert_eq!(Gguf::open(&path).unwrap_err().kind(), lazul_io::ErrorKind::Malformed);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the file cannot be read or breaks the rules of the format.
+    /// If the path does not lead to a regular file that can be read; if the header is truncated,
+    /// breaks the rules of the format or declares more than the limits of this [module](self); if
+    /// the tensors do not lie one after the other; [`ErrorKind::Unsupported`] for other versions,
+    /// for types without a name here, and for one part of a model that is split over several files.
     pub fn open(path: impl AsRef<Path>) -> Result<Gguf> {
         Gguf::from_source(Arc::new(FileSource::open(path)?))
     }
 
-    /// Reads a file that is in memory.
+    /// Reads a file that is in memory. The arrays read from these bytes when they are evaluated.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// let file = Gguf::from_bytes(std::fs::read(&path)?)?;
+    /// assert_eq!(file.get("w")?.to_vec::<f32>()?, [1.0; 6]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// As [`Gguf::open`].
+    /// As [`Gguf::open`], without those of the file system.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Gguf> {
         Gguf::from_source(Arc::new(MemorySource::new(bytes)))
     }
 
-    /// Reads from any source.
+    /// Reads from any source: a file that a [`Root`](crate::Root) has opened, or one's own
+    /// [`ByteSource`].
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// let source = lazul_io::Root::open(folder.path())?.open_file("model.gguf")?;
+    /// let file = Gguf::from_source(std::sync::Arc::new(source))?;
+    /// assert_eq!(file.get("w")?.shape()?, [2, 3]);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// As [`Gguf::open`].
+    /// As [`Gguf::open`], and those of the source.
     pub fn from_source(source: Arc<dyn ByteSource>) -> Result<Gguf> {
         Gguf::read(source.clone()).map_err(|e| e.in_file(source.describe()))
     }
@@ -184,37 +283,137 @@ impl Gguf {
         Ok(file)
     }
 
-    /// The version of the format: 2 or 3.
+    /// The version of the format: 2 or 3. What [`save_gguf`] writes is of version 3.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// assert_eq!(Gguf::open(&path)?.version(), 3);
+    /// # Ok(()) }
+    /// ```
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// What the file is called in messages.
+    /// What the file is called in messages: its path, or `<memory>`.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// assert!(Gguf::open(&path)?.describe().ends_with("model.gguf"));
+    /// assert_eq!(Gguf::from_bytes(std::fs::read(&path)?)?.describe(), "<memory>");
+    /// # Ok(()) }
+    /// ```
     pub fn describe(&self) -> String {
         self.source.describe()
     }
 
-    /// The names of the tensors, sorted.
+    /// The names of the tensors, sorted by their bytes.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("output.weight", &w), ("blk.0.attn_q.weight", &w)], &[])?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.names().collect::<Vec<_>>(), ["blk.0.attn_q.weight", "output.weight"]);
+    /// # Ok(()) }
+    /// ```
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(|name| &**name)
     }
 
-    /// What the header says about a tensor.
+    /// What the header says about a tensor: type, shape and size. `None` when there is no such
+    /// tensor.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[])?;
+    /// let file = Gguf::open(&path)?;
+    /// let info = file.info("w").unwrap();
+    /// assert_eq!((info.kind().name(), info.shape(), info.bytes()), ("F32", &[2, 3][..], 24));
+    /// assert!(file.info("b").is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn info(&self, name: &str) -> Option<&GgufTensorInfo> {
         self.tensors.get(name)
     }
 
-    /// Keys and values of the metadata, sorted.
+    /// Keys and values of the metadata, sorted by key.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let named = GgufValue::Text("tiny".into());
+    /// save_gguf(&path, [("w", &w)], &[("general.name", named), ("a.count", GgufValue::U32(2))])?;
+    /// let file = Gguf::open(&path)?;
+    /// let keys: Vec<&str> = file.metadata().map(|(key, _)| key).collect();
+    /// assert_eq!(keys, ["a.count", "general.name"]);
+    /// # Ok(()) }
+    /// ```
     pub fn metadata(&self) -> impl ExactSizeIterator<Item = (&str, &GgufValue)> {
         self.metadata.iter().map(|(key, (_, value))| (&**key, value))
     }
 
-    /// The value of a key.
+    /// The value of a key, of whatever type; `None` when there is no such key.
+    /// [`text`](Self::text), [`count`](Self::count) and their neighbours also check the type.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[("a.count", GgufValue::U32(2))])?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.value("a.count"), Some(&GgufValue::U32(2)));
+    /// assert_eq!(file.value("b.count"), None);
+    /// # Ok(()) }
+    /// ```
     pub fn value(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.get(key).map(|(_, value)| value)
     }
 
-    /// An error about the value of a key.
+    /// An error about the value of a key, for a reader that finds it senseless: its sentence is the
+    /// key and `what`, its place the file and the byte where the value begins.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[("llama.block_count", GgufValue::U32(0))])?;
+    /// let file = Gguf::open(&path)?;
+    /// let error = file.wrong("llama.block_count", "is 0");
+    /// assert_eq!(error.message(), "llama.block_count is 0");
+    /// assert!(error.byte().is_some() && error.file().ends_with("model.gguf"));
+    /// # Ok(()) }
+    /// ```
     pub fn wrong(&self, key: &str, what: impl fmt::Display) -> Error {
         let error = Error::malformed(format!("{key} {what}"));
         let error = match self.metadata.get(key) {
@@ -239,8 +438,24 @@ impl Gguf {
 
     /// The text of a key, or `None` where the key is missing.
     ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let name = GgufValue::Text("tiny".into());
+    /// save_gguf(&path, [("w", &w)], &[("general.name", name), ("a.count", GgufValue::U32(2))])?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.text("general.name")?, Some("tiny"));
+    /// assert_eq!(file.text("general.author")?, None);
+    /// assert!(file.text("a.count").is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
-    /// If the value is not a text.
+    /// [`ErrorKind::Malformed`] if the value is not a text.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a text", |value| match value {
             GgufValue::Text(text) => Some(text.as_str()),
@@ -248,26 +463,69 @@ impl Gguf {
         })
     }
 
-    /// The count of a key, an integer of any type that is not negative.
+    /// The count of a key, an integer of any type that is not negative; `None` where the key is
+    /// missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let keys = [("llama.block_count", GgufValue::U32(16)), ("bad", GgufValue::I8(-1))];
+    /// save_gguf(&path, [("w", &w)], &keys)?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.count("llama.block_count")?, Some(16));
+    /// assert_eq!(file.count("llama.expert_count")?, None);
+    /// assert!(file.count("bad").is_err());
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is no such number.
+    /// [`ErrorKind::Malformed`] if the value is no such number.
     pub fn count(&self, key: &str) -> Result<Option<u64>> {
         self.typed(key, "a count", GgufValue::count)
     }
 
-    /// The float of a key.
+    /// The float of a key, single or double precision; `None` where the key is missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w)], &[("llama.rope.freq_base", GgufValue::F32(10_000.0))])?;
+    /// let file = Gguf::open(&path)?;
+    /// assert_eq!(file.float("llama.rope.freq_base")?, Some(10_000.0));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is not a float, or not finite.
+    /// [`ErrorKind::Malformed`] if the value is not a float, or not finite.
     pub fn float(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a finite float", |value| value.float().filter(|x| x.is_finite()))
     }
 
-    /// The truth value of a key.
+    /// The truth value of a key; `None` where the key is missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let key = "tokenizer.ggml.add_bos_token";
+    /// save_gguf(&path, [("w", &w)], &[(key, GgufValue::Bool(true))])?;
+    /// assert_eq!(Gguf::open(&path)?.flag(key)?, Some(true));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is not one.
+    /// [`ErrorKind::Malformed`] if the value is not one.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "a truth value", |value| match value {
             GgufValue::Bool(flag) => Some(*flag),
@@ -275,10 +533,25 @@ impl Gguf {
         })
     }
 
-    /// The list of a key.
+    /// The list of a key, of elements of any type; `None` where the key is missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let kinds = GgufValue::List(GgufList::I32(vec![1, 3, 3]));
+    /// save_gguf(&path, [("w", &w)], &[("tokenizer.ggml.token_type", kinds)])?;
+    /// let file = Gguf::open(&path)?;
+    /// let list = file.list("tokenizer.ggml.token_type")?.unwrap();
+    /// assert_eq!(list.integers(), Some(vec![1, 3, 3]));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is not one.
+    /// [`ErrorKind::Malformed`] if the value is not one.
     pub fn list(&self, key: &str) -> Result<Option<&GgufList>> {
         self.typed(key, "a list", |value| match value {
             GgufValue::List(list) => Some(list),
@@ -286,10 +559,25 @@ impl Gguf {
         })
     }
 
-    /// The list of texts of a key.
+    /// The list of texts of a key, such as a vocabulary; `None` where the key is missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let tokens = GgufValue::List(GgufList::Text(["<s>", "a", "b"].into_iter().collect()));
+    /// save_gguf(&path, [("w", &w)], &[("tokenizer.ggml.tokens", tokens)])?;
+    /// let file = Gguf::open(&path)?;
+    /// let tokens = file.texts("tokenizer.ggml.tokens")?.unwrap();
+    /// assert_eq!((tokens.len(), tokens.get(1)), (3, Some(&b"a"[..])));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is not one.
+    /// [`ErrorKind::Malformed`] if the value is not one.
     pub fn texts(&self, key: &str) -> Result<Option<&TextList>> {
         self.typed(key, "a list of texts", |value| match value {
             GgufValue::List(GgufList::Text(list)) => Some(list),
@@ -297,10 +585,23 @@ impl Gguf {
         })
     }
 
-    /// The list of f32 numbers of a key.
+    /// The list of f32 numbers of a key; `None` where the key is missing.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// let scores = GgufValue::List(GgufList::F32(vec![0.0, -1.5]));
+    /// save_gguf(&path, [("w", &w)], &[("tokenizer.ggml.scores", scores)])?;
+    /// assert_eq!(Gguf::open(&path)?.floats("tokenizer.ggml.scores")?, Some(&[0.0, -1.5][..]));
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the value is not one.
+    /// [`ErrorKind::Malformed`] if the value is not one.
     pub fn floats(&self, key: &str) -> Result<Option<&[f32]>> {
         self.typed(key, "a list of f32 numbers", |value| match value {
             GgufValue::List(GgufList::F32(list)) => Some(list.as_slice()),
@@ -308,11 +609,31 @@ impl Gguf {
         })
     }
 
-    /// A tensor as an array that reads its bytes when it is evaluated. Blocks become float16 numbers
-    /// then, as in MLX; [`Gguf::quantized`] leaves them as they are.
+    /// A tensor as an array of its shape that reads its bytes when it is evaluated. Plain numbers
+    /// keep their dtype; blocks become float16 numbers then, as in MLX. [`Gguf::quantized`] leaves
+    /// them as they are.
+    ///
+    /// ```
+    /// # use lazul_core::{BlockFormat, prelude::*};
+    /// # use lazul_io::gguf::{Gguf, GgufArray, save_gguf_with};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let mut block = f16::from_f32(0.5).to_le_bytes().to_vec(); // a block of Q8_0: its scale
+    /// # block.extend(0..32u8); // and 32 codes
+    /// # let codes = Array::from_slice(&block, [1, 34]);
+    /// # let form = Quantization::Blocks(BlockFormat::Q8_0);
+    /// # let w = Quantized { codes, scales: None, biases: None, global_scale: None, form };
+    /// save_gguf_with(&path, [("w", GgufArray::Blocks(&w))], &[])?; // codes 0 to 31, scaled by 0.5
+    /// let w = Gguf::open(&path)?.get("w")?;
+    /// assert_eq!((w.shape()?, w.dtype()?), (&[1, 32][..], DType::F16));
+    /// assert_eq!(w.astype(DType::F32).max(..).item::<f32>()?, 15.5);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If there is no such tensor, or its type is not read.
+    /// [`ErrorKind::Missing`] if there is no such tensor, [`ErrorKind::Unsupported`] if its type is
+    /// not read.
     pub fn get(&self, name: &str) -> Result<Array> {
         let info = self.find(name)?;
         match info.kind.stored() {
@@ -321,10 +642,31 @@ impl Gguf {
         }
     }
 
-    /// A tensor of blocks, as they lie in the file. One of a single dimension is a matrix of one row.
+    /// A tensor of blocks, as they lie in the file: codes of dtype u8 and shape `(…, bytes)`, ready
+    /// for products. One of a single dimension is a matrix of one row.
+    ///
+    /// ```
+    /// # use lazul_core::{BlockFormat, prelude::*};
+    /// # use lazul_io::gguf::{Gguf, GgufArray, save_gguf_with};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let mut block = f16::from_f32(0.5).to_le_bytes().to_vec(); // a block of Q8_0: its scale
+    /// # block.extend(0..32u8); // and 32 codes
+    /// # let codes = Array::from_slice(&block, [1, 34]);
+    /// # let form = Quantization::Blocks(BlockFormat::Q8_0);
+    /// # let w = Quantized { codes, scales: None, biases: None, global_scale: None, form };
+    /// save_gguf_with(&path, [("w", GgufArray::Blocks(&w))], &[])?; // codes 0 to 31, scaled by 0.5
+    /// let w = Gguf::open(&path)?.quantized("w")?;
+    /// assert_eq!(w.codes.shape()?, [1, 34]); // the scale takes two bytes
+    /// let x = ones([1, 32], DType::F32);
+    /// assert_eq!(x.quantized_matmul(&w, true).item::<f32>()?, 248.0); // half of 0 + 1 + … + 31
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If there is no such tensor, or it does not consist of blocks that are read.
+    /// [`ErrorKind::Missing`] if there is no such tensor, [`ErrorKind::Argument`] if it holds plain
+    /// numbers, [`ErrorKind::Unsupported`] if its type is not read.
     pub fn quantized(&self, name: &str) -> Result<Quantized> {
         let info = self.find(name)?;
         let Stored::Blocks(format) = info.kind.stored() else {
@@ -352,10 +694,24 @@ impl Gguf {
         Ok(Quantized { codes, scales: None, biases: None, global_scale: None, form })
     }
 
-    /// All tensors, as [`Gguf::get`] gives them.
+    /// All tensors by their names, as [`Gguf::get`] gives them.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::gguf::{Gguf, GgufList, GgufValue, save_gguf};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.gguf");
+    /// # let w = ones([2, 3], DType::F32);
+    /// save_gguf(&path, [("w", &w), ("b", &zeros([3], DType::F16))], &[])?;
+    /// let arrays = Gguf::open(&path)?.arrays()?;
+    /// assert_eq!(arrays.len(), 2);
+    /// assert_eq!(arrays["b"].dtype()?, DType::F16);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// If the type of one is not read.
+    /// [`ErrorKind::Unsupported`] if the type of one is not read.
     pub fn arrays(&self) -> Result<BTreeMap<String, Array>> {
         self.names().map(|name| Ok((name.to_owned(), self.get(name)?))).collect()
     }
@@ -525,8 +881,19 @@ fn read_tensor(cursor: &mut Bounded, at: u64) -> Result<GgufTensorInfo> {
     Ok(GgufTensorInfo { kind, shape: shape.into(), begin, bytes, at })
 }
 
-/// Opens a file and returns all its tensors, blocks as float16; see [`Gguf`] for the metadata and for
-/// blocks as they are.
+/// Opens a file and returns all its tensors by their names, blocks as float16, each read when it is
+/// evaluated. See [`Gguf`] for the metadata and for blocks as they are.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::{load_gguf, save_gguf};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("w.gguf");
+/// save_gguf(&path, [("w", &arange(3, DType::I32))], &[])?;
+/// assert_eq!(load_gguf(&path)?["w"].to_vec::<i32>()?, [0, 1, 2]);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
 /// As [`Gguf::open`] and [`Gguf::arrays`].

@@ -37,10 +37,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::folder::{ModelFolder, is_tokenizer_file};
 
 /// Watches downloads; a command line draws bars with it. Calls come from several threads.
+/// [`Hub::with_progress`] has an example.
 pub trait Progress: Send + Sync {
-    /// A file begins: its size, where known, and how much of it an earlier attempt has left.
+    /// A file begins: its size in bytes, where known, and how many of them an earlier attempt has left.
     fn begin(&self, file: &str, total: Option<u64>, present: u64);
-    /// Some more bytes of it have arrived.
+    /// `bytes` more of it have arrived since the last call.
     fn advance(&self, file: &str, bytes: u64);
     /// It is complete.
     fn end(&self, file: &str);
@@ -78,7 +79,21 @@ pub struct HubOptions {
 }
 
 impl HubOptions {
-    /// The defaults, with a cache folder of one's own and without a token.
+    /// The defaults, with a cache folder of one's own and without a token. The environment is not
+    /// asked.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// let mut options = HubOptions::new(cache);
+    /// options.endpoint = "https://mirror.example".into();
+    /// options.offline = true;
+    /// assert_eq!((options.retries, options.timeout.as_secs()), (5, 10));
+    /// assert_eq!(Hub::new(options)?.cache(), cache);
+    /// # Ok(()) }
+    /// ```
     pub fn new(cache: impl Into<PathBuf>) -> HubOptions {
         HubOptions {
             cache: cache.into(),
@@ -92,7 +107,20 @@ impl HubOptions {
         }
     }
 
-    /// Reads the environment variables that the [module](self) lists.
+    /// Reads the environment variables that the [module](self) lists, and the file with the token.
+    ///
+    /// ```
+    /// use lazul_io::hub::HubOptions;
+    /// # fn main() -> lazul_io::Result<()> {
+    /// let options = HubOptions::from_env()?;
+    /// println!("models are kept in {}", options.cache.display());
+    /// assert!(!options.endpoint.ends_with('/'));
+    /// assert!(options.timeout.as_secs() >= 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] if no variable says where the cache is.
     pub fn from_env() -> Result<HubOptions> {
         HubOptions::from_vars(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
     }
@@ -152,19 +180,66 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// A client that is set up by the environment.
+    /// A client that is set up by the environment: see [`HubOptions::from_env`].
+    ///
+    /// ```
+    /// use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> lazul_io::Result<()> {
+    /// let hub = Hub::from_env()?; // nothing is sent yet
+    /// assert_eq!(hub.cache(), HubOptions::from_env()?.cache);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`HubOptions::from_env`] and [`Hub::new`].
     pub fn from_env() -> Result<Hub> {
         Hub::new(HubOptions::from_env()?)
     }
 
-    /// A client with options of one's own.
+    /// A client with options of one's own. Nothing is sent and no folder made before something is
+    /// asked for.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// let mut options = HubOptions::new(cache);
+    /// options.endpoint = "ftp://mirror.example".into();
+    /// let error = Hub::new(options).err().unwrap();
+    /// assert_eq!(error.kind(), lazul_io::ErrorKind::Argument);
+    /// assert!(Hub::new(HubOptions::new(cache)).is_ok());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] if the endpoint is not an http or https address.
     pub fn new(options: HubOptions) -> Result<Hub> {
         let http = Http::new(&options)?;
         let cache = Cache::new(&options.cache);
         Ok(Hub { options, cache, http, progress: Arc::new(Silent) })
     }
 
-    /// Lets somebody watch the downloads.
+    /// Lets somebody watch the downloads. Files that the cache holds are not announced.
+    ///
+    /// ```
+    /// use lazul_io::hub::{Hub, HubOptions, Progress};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// struct Lines;
+    /// impl Progress for Lines {
+    ///     fn begin(&self, file: &str, total: Option<u64>, _present: u64) {
+    ///         println!("{file}: {total:?} bytes");
+    ///     }
+    ///     fn advance(&self, _file: &str, _bytes: u64) {}
+    ///     fn end(&self, file: &str) {
+    ///         println!("{file}: done");
+    ///     }
+    /// }
+    /// let hub = Hub::new(HubOptions::new(folder.path()))?.with_progress(std::sync::Arc::new(Lines));
+    /// assert!(hub.wants_progress_bars());
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn with_progress(mut self, progress: Arc<dyn Progress>) -> Hub {
         self.progress = progress;
@@ -172,17 +247,60 @@ impl Hub {
     }
 
     /// Whether the user wants progress bars (`HF_HUB_DISABLE_PROGRESS_BARS` is not set).
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// let mut options = HubOptions::new(cache);
+    /// options.progress_bars = false;
+    /// assert!(!Hub::new(options)?.wants_progress_bars());
+    /// # Ok(()) }
+    /// ```
     pub fn wants_progress_bars(&self) -> bool {
         self.options.progress_bars
     }
 
-    /// The cache folder.
+    /// The cache folder. It need not exist yet.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// assert_eq!(Hub::new(HubOptions::new(cache))?.cache(), cache);
+    /// # Ok(()) }
+    /// ```
     pub fn cache(&self) -> &Path {
         &self.options.cache
     }
 
-    /// Downloads what a language model needs (configuration, tokenizer, weights; no code) and
-    /// opens it. `revision` is a branch, a tag, `refs/pr/N` or a commit.
+    /// Downloads what a language model needs (configuration, tokenizer, weights; no code) and opens
+    /// it. `revision` is a branch, a tag, `refs/pr/N` or a commit.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// # let commit = "0123456789abcdef0123456789abcdef01234567";
+    /// # let repo = cache.join("models--org--tiny");
+    /// # std::fs::create_dir_all(repo.join("snapshots").join(commit))?;
+    /// # std::fs::create_dir_all(repo.join("refs"))?;
+    /// # std::fs::write(repo.join("refs/main"), commit)?;
+    /// # let config = repo.join("snapshots").join(commit).join("config.json");
+    /// # std::fs::write(config, r#"{"model_type": "llama"}"#)?;
+    /// # let mut options = HubOptions::new(cache);
+    /// # options.offline = true;
+    /// let hub = Hub::new(options)?; // offline: what the cache holds is used
+    /// let folder = hub.model(&"org/tiny".parse()?, "main")?;
+    /// assert_eq!(folder.model_type(), Some("llama"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Hub::snapshot`] and [`ModelFolder::open_dir`].
     pub fn model(&self, repo: &RepoId, revision: &str) -> Result<ModelFolder> {
         ModelFolder::open_dir(self.snapshot(repo, revision, is_model_file)?)
     }
@@ -190,6 +308,36 @@ impl Hub {
     /// Downloads the files of a revision that `wanted` picks, and returns the snapshot's folder.
     /// Files that the cache holds are not downloaded again. If the server cannot be reached, an
     /// older state of the revision in the cache is used, with a warning.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// # let commit = "0123456789abcdef0123456789abcdef01234567";
+    /// # let repo = cache.join("models--org--tiny");
+    /// # std::fs::create_dir_all(repo.join("snapshots").join(commit))?;
+    /// # std::fs::create_dir_all(repo.join("refs"))?;
+    /// # std::fs::write(repo.join("refs/main"), commit)?;
+    /// # let config = repo.join("snapshots").join(commit).join("config.json");
+    /// # std::fs::write(config, r#"{"model_type": "llama"}"#)?;
+    /// # let mut options = HubOptions::new(cache);
+    /// # options.offline = true;
+    /// let hub = Hub::new(options)?; // offline: what the cache holds is used
+    /// let snapshot = hub.snapshot(&"org/tiny".parse()?, "main", |file| file.ends_with(".json"))?;
+    /// assert!(snapshot.ends_with(commit) && snapshot.join("config.json").is_file());
+    /// let other = hub.snapshot(&"org/tiny".parse()?, "v2", |_| true).unwrap_err();
+    /// assert_eq!(other.kind(), lazul_io::ErrorKind::Offline);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] if `revision` cannot be one; [`ErrorKind::NotFound`] if the hub has
+    /// no such repository or revision; [`ErrorKind::Denied`] if it wants another token;
+    /// [`ErrorKind::Network`] if it cannot be reached; [`ErrorKind::Offline`] if it may not be and
+    /// the cache lacks the revision; [`ErrorKind::Corrupt`] or [`ErrorKind::Changed`] if what
+    /// arrives is not what was announced; [`ErrorKind::Outside`] if a listed file has a name that
+    /// is not plain; those of the file system.
     pub fn snapshot(
         &self,
         repo: &RepoId,
@@ -216,7 +364,33 @@ impl Hub {
         Ok(snapshot)
     }
 
-    /// Downloads one file of a revision and returns its path.
+    /// Downloads one file of a revision and returns its path. If `revision` is a commit and the
+    /// cache holds the file, the server is not asked.
+    ///
+    /// ```
+    /// # use lazul_io::hub::{Hub, HubOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let cache = folder.path();
+    /// # let commit = "0123456789abcdef0123456789abcdef01234567";
+    /// # let repo = cache.join("models--org--tiny");
+    /// # std::fs::create_dir_all(repo.join("snapshots").join(commit))?;
+    /// # std::fs::create_dir_all(repo.join("refs"))?;
+    /// # std::fs::write(repo.join("refs/main"), commit)?;
+    /// # let config = repo.join("snapshots").join(commit).join("config.json");
+    /// # std::fs::write(config, r#"{"model_type": "llama"}"#)?;
+    /// # let mut options = HubOptions::new(cache);
+    /// # options.offline = true;
+    /// let hub = Hub::new(options)?; // offline: what the cache holds is used
+    /// let path = hub.file(&"org/tiny".parse()?, "main", "config.json")?;
+    /// assert_eq!(std::fs::read_to_string(path)?, r#"{"model_type": "llama"}"#);
+    /// let absent = hub.file(&"org/tiny".parse()?, "main", "tokenizer.json").unwrap_err();
+    /// assert_eq!(absent.kind(), lazul_io::ErrorKind::Offline);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Hub::snapshot`]; [`ErrorKind::NotFound`] also if the revision has no such file.
     pub fn file(&self, repo: &RepoId, revision: &str, file: &str) -> Result<PathBuf> {
         name::check_revision(revision)?;
         name::check_file(file)?;

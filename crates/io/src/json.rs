@@ -31,11 +31,27 @@ const FLOAT_TAG: &str = "__float__";
 /// assert!(lazul_io::json::parse(br#"{"a": 1, "a": 2}"#).is_err());
 /// # Ok::<(), lazul_io::Error>(())
 /// ```
+///
+/// # Errors
+/// [`ErrorKind::Malformed`](crate::ErrorKind::Malformed) if it is not JSON in UTF-8, repeats a key
+/// or goes on after the value; [`ErrorKind::Limit`](crate::ErrorKind::Limit) if it is nested deeper
+/// than [`MAX_DEPTH`]. The error says where.
 pub fn parse(bytes: &[u8]) -> Result<Value> {
     parse_with(bytes, true)
 }
 
-/// Parses JSON proper: like [`parse`], with bare `NaN` and `Infinity` refused.
+/// Parses JSON proper: like [`parse`], with bare `NaN` and `Infinity` refused. For what comes from
+/// a client or a server, not from Python.
+///
+/// ```
+/// use lazul_io::json::{parse, parse_plain};
+/// assert_eq!(parse_plain(br#"{"top_p": 0.9}"#)?["top_p"], 0.9);
+/// assert!(parse(b"[NaN]").is_ok() && parse_plain(b"[NaN]").is_err());
+/// # Ok::<(), lazul_io::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`parse`].
 pub fn parse_plain(bytes: &[u8]) -> Result<Value> {
     parse_with(bytes, false)
 }
@@ -48,7 +64,17 @@ fn parse_with(bytes: &[u8], non_finite: bool) -> Result<Value> {
     Ok(value)
 }
 
-/// A number, or a tagged `{"__float__": "NaN" | "Infinity" | "-Infinity"}`.
+/// A number, or a tagged `{"__float__": "NaN" | "Infinity" | "-Infinity"}`; `None` for anything
+/// else.
+///
+/// ```
+/// use lazul_io::json::{float, parse};
+/// assert_eq!(float(&parse(b"2")?), Some(2.0));
+/// assert_eq!(float(&parse(b"-Infinity")?), Some(f64::NEG_INFINITY));
+/// assert_eq!(float(&parse(br#"{"__float__": "Infinity"}"#)?), Some(f64::INFINITY));
+/// assert_eq!(float(&parse(br#""2""#)?), None);
+/// # Ok::<(), lazul_io::Error>(())
+/// ```
 pub fn float(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),

@@ -69,17 +69,67 @@ pub struct Npy {
 }
 
 impl Npy {
-    /// Opens a file and validates its header.
+    /// Opens a file and validates its header. The data is not read.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Npy, save_npy};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("x.npy");
+    /// save_npy(&path, &zeros([1000, 1000], DType::F32))?;
+    /// assert_eq!(Npy::open(&path)?.shape(), [1000, 1000]);
+    /// let missing = Npy::open(folder.path().join("none.npy")).unwrap_err();
+    /// assert_eq!(missing.kind(), lazul_io::ErrorKind::NotFound);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the path does not lead to a regular file that can be read; if it is no npy file, is of an
+    /// unknown version or shorter than its header says; [`ErrorKind::Unsupported`] for pickles,
+    /// strings, dates, records and complex128.
     pub fn open(path: impl AsRef<Path>) -> Result<Npy> {
         Npy::from_source(Arc::new(FileSource::open(path)?))
     }
 
-    /// Reads a file that is in memory.
+    /// Reads a file that is in memory. The arrays read from these bytes when they are evaluated.
+    ///
+    /// ```
+    /// use lazul_io::Npy;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let header = "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2), }\n";
+    /// let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    /// bytes.extend((header.len() as u16).to_le_bytes());
+    /// bytes.extend(header.as_bytes());
+    /// bytes.extend([0, 1, 0, 2, 0, 3, 0, 4]);
+    /// let x = Npy::from_bytes(bytes)?.array()?;
+    /// assert_eq!(x.to_vec::<i16>()?, [1, 3, 2, 4]); // the columns became rows, the bytes were swapped
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Npy::open`], without those of the file system.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Npy> {
         Npy::from_source(Arc::new(MemorySource::new(bytes)))
     }
 
-    /// Reads from any source.
+    /// Reads from any source: a file that a [`Root`](crate::Root) has opened, or one's own
+    /// [`ByteSource`].
+    ///
+    /// ```
+    /// use lazul_io::{Npy, Root, save_npy};
+    /// # use lazul_core::prelude::*;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// save_npy(folder.path().join("x.npy"), &arange(3, DType::U8))?;
+    /// let source = Root::open(folder.path())?.open_file("x.npy")?;
+    /// let x = Npy::from_source(std::sync::Arc::new(source))?.array()?;
+    /// assert_eq!(x.to_vec::<u8>()?, [0, 1, 2]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Npy::open`], and those of the source.
     pub fn from_source(source: Arc<dyn ByteSource>) -> Result<Npy> {
         Npy::read(source.clone()).map_err(|e| e.in_file(source.describe()))
     }
@@ -116,17 +166,58 @@ impl Npy {
         Ok(Npy { source, header, start, bytes: extent.bytes })
     }
 
-    /// The element type as the file writes it (`"<f4"`).
+    /// The element type as the file writes it: byte order, kind and bytes (`"<f4"`).
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Npy, save_npy};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("x.npy");
+    /// save_npy(&path, &zeros([2], DType::I64))?;
+    /// assert_eq!(Npy::open(&path)?.descr(), "<i8");
+    /// save_npy(&path, &zeros([2], DType::Bool))?;
+    /// assert_eq!(Npy::open(&path)?.descr(), "|b1");
+    /// # Ok(()) }
+    /// ```
     pub fn descr(&self) -> &str {
         &self.header.descr.text
     }
 
-    /// The shape.
+    /// The shape of the array, whichever memory order the file has; empty for a scalar.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Npy, save_npy};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("x.npy");
+    /// save_npy(&path, &zeros([3, 0, 2], DType::F32))?;
+    /// assert_eq!(Npy::open(&path)?.shape(), [3, 0, 2]);
+    /// # Ok(()) }
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.header.shape
     }
 
-    /// The array, which reads its bytes when it is evaluated.
+    /// The array, which reads its bytes when it is evaluated. The table in the [module](self) says
+    /// which dtype it has.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{Npy, save_npy};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("x.npy");
+    /// save_npy(&path, &arange(4, DType::F64).reshape([2, 2]))?;
+    /// let x = Npy::open(&path)?.array()?;
+    /// assert_eq!((x.shape()?, x.dtype()?), (&[2, 2][..], DType::F64));
+    /// assert_eq!(x.to_vec::<f64>()?, [0.0, 1.0, 2.0, 3.0]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for raw bytes (`|V2`): [`Npy::array_as`] reads them.
     pub fn array(&self) -> Result<Array> {
         match self.header.descr.dtype {
             Some(dtype) => Ok(self.make(dtype)),
@@ -138,8 +229,26 @@ impl Npy {
         }
     }
 
-    /// The array with its elements taken as `dtype`, which must have their size: for raw bytes
-    /// such as a bfloat16 array that NumPy itself has written as `|V2`.
+    /// The array with its elements taken as `dtype`, which must have their size: for raw bytes such
+    /// as a bfloat16 array that NumPy itself has written as `|V2`. Nothing is converted.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::Npy;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let header = "{'descr': '|V2', 'fortran_order': False, 'shape': (1,), }\n";
+    /// # let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    /// # bytes.extend((header.len() as u16).to_le_bytes());
+    /// # bytes.extend(header.as_bytes());
+    /// bytes.extend([0xc0, 0x3f]);
+    /// let file = Npy::from_bytes(bytes)?;
+    /// assert!(file.array().is_err());
+    /// assert_eq!(file.array_as(DType::BF16)?.to_vec::<bf16>()?, [bf16::from_f32(1.5)]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`] if an element of `dtype` has not the size of the file's.
     pub fn array_as(&self, dtype: DType) -> Result<Array> {
         if dtype.size() != self.header.descr.item {
             let what = format!("{} elements are not {}", self.header.descr.text, dtype.name());
@@ -437,13 +546,44 @@ pub(crate) fn encode(name: &str, array: &Array) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((preamble, data))
 }
 
-/// Loads one array.
+/// Loads one array, which reads its bytes when it is evaluated. Of several in one file, as NumPy
+/// allows, it is the first.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::{load_npy, save_npy};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("x.npy");
+/// save_npy(&path, &arange(6, DType::F32).reshape([2, 3]))?;
+/// assert_eq!(load_npy(&path)?.max(1).to_vec::<f32>()?, [2.0, 5.0]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`Npy::open`] and [`Npy::array`].
 pub fn load_npy(path: impl AsRef<Path>) -> Result<Array> {
     Npy::open(path)?.array()
 }
 
-/// Saves one array in C order, little-endian, whole or not at all. bfloat16 is written as `<V2`,
-/// as MLX does.
+/// Saves one array of any shape and dtype in C order, little-endian, whole or not at all. bfloat16
+/// is written as `<V2`, as MLX does.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::{Npy, save_npy};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("x.npy");
+/// save_npy(&path, &arange(4, DType::BF16).reshape([2, 2]).t())?;
+/// let file = Npy::open(&path)?;
+/// assert_eq!(file.descr(), "<V2");
+/// assert_eq!(file.array()?.astype(DType::F32).to_vec::<f32>()?, [0.0, 2.0, 1.0, 3.0]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Array`] if the array fails, and those of the file system.
 pub fn save_npy(path: impl AsRef<Path>, array: &Array) -> Result<()> {
     let path = path.as_ref();
     let (preamble, data) = encode("the array", array).map_err(|e| e.in_file(path.display()))?;

@@ -62,6 +62,21 @@ enum Walk {
 
 impl Root {
     /// Opens a folder that the user chose; links on the way to it are followed.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("notes.txt"), "hello")?;
+    /// assert_eq!(Root::open(folder.path())?.names()?, ["notes.txt"]);
+    /// let missing = Root::open(folder.path().join("none")).unwrap_err();
+    /// assert_eq!(missing.kind(), ErrorKind::NotFound);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is nothing; [`ErrorKind::Io`] if it is no folder or may not
+    /// be opened.
     pub fn open(folder: impl AsRef<Path>) -> Result<Root> {
         let shown = folder.as_ref();
         let wrap = |e| Error::from_io(e, "opening the folder").in_file(shown.display());
@@ -71,19 +86,57 @@ impl Root {
         Ok(Root { base, blobs, deny_hard_links: false })
     }
 
-    /// Also refuses files that have more than one name.
+    /// Also refuses files that have more than one name, on Unix: raw data could be another user's
+    /// file under a name in this folder.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("data"), "x")?;
+    /// std::fs::hard_link(folder.path().join("data"), folder.path().join("same"))?;
+    /// assert!(Root::open(folder.path())?.has("data"));
+    /// # #[cfg(unix)]
+    /// assert!(!Root::open(folder.path())?.deny_hard_links().has("data"));
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn deny_hard_links(mut self) -> Root {
         self.deny_hard_links = true;
         self
     }
 
-    /// The folder, without links.
+    /// The folder, as an absolute path without links.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// assert!(Root::open(folder.path())?.path().is_absolute());
+    /// # Ok(()) }
+    /// ```
     pub fn path(&self) -> &Path {
         &self.base.path
     }
 
-    /// Opens a regular file by a name relative to the folder.
+    /// Opens a regular file by a name relative to the folder, with `/` between its steps.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("data"), "hello")?;
+    /// let root = Root::open(folder.path())?;
+    /// assert!(root.open_file("data")?.path().ends_with("data"));
+    /// assert_eq!(root.open_file("none").unwrap_err().kind(), ErrorKind::NotFound);
+    /// assert_eq!(root.open_file("../data").unwrap_err().kind(), ErrorKind::Outside);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Outside`] if the name is not plain
+    /// and relative, leads outside through a link, or means something else than a regular file;
+    /// those of the file system.
     pub fn open_file(&self, name: &str) -> Result<FileSource> {
         self.try_open(name)?.ok_or_else(|| {
             let e = Error::new(ErrorKind::NotFound, "there is no such file");
@@ -92,6 +145,19 @@ impl Root {
     }
 
     /// Like [`open_file`](Self::open_file), with `None` for a file that is not there.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// let root = Root::open(folder.path())?;
+    /// assert!(root.try_open("none")?.is_none());
+    /// assert_eq!(root.try_open("/etc/passwd").unwrap_err().kind(), ErrorKind::Outside);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file), without [`ErrorKind::NotFound`].
     pub fn try_open(&self, name: &str) -> Result<Option<FileSource>> {
         check_name(name)?;
         let shown = self.base.path.join(name);
@@ -114,11 +180,38 @@ impl Root {
     }
 
     /// Whether a regular file of this name can be opened.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("data"), "hello")?;
+    /// std::fs::create_dir(folder.path().join("more"))?;
+    /// let root = Root::open(folder.path())?;
+    /// assert!(root.has("data"));
+    /// assert!(!root.has("more") && !root.has("none"));
+    /// # Ok(()) }
+    /// ```
     pub fn has(&self, name: &str) -> bool {
         matches!(self.try_open(name), Ok(Some(_)))
     }
 
     /// Reads a whole file of at most `cap` bytes; `None` when it is not there.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("data"), "hello")?;
+    /// let root = Root::open(folder.path())?;
+    /// assert_eq!(root.read("data", 100)?.as_deref(), Some(&b"hello"[..]));
+    /// assert_eq!(root.read("data", 4).unwrap_err().kind(), ErrorKind::Limit);
+    /// assert_eq!(root.read("none", 4)?, None);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if it is longer; those of [`try_open`](Self::try_open).
     pub fn read(&self, name: &str, cap: u64) -> Result<Option<Vec<u8>>> {
         let Some(source) = self.try_open(name)? else { return Ok(None) };
         let mut cursor = Bounded::new(std::sync::Arc::new(source))?;
@@ -126,8 +219,21 @@ impl Root {
         cursor.bytes(len, cap, "the file").map(Some)
     }
 
-    /// The names of the entries directly inside, sorted. Names that are not UTF-8 are left out:
-    /// nothing that we read has such a name.
+    /// The names of the entries directly inside, files and folders, sorted. Names that are not
+    /// UTF-8 are left out: nothing that we read has such a name.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::write(folder.path().join("b"), "")?;
+    /// std::fs::create_dir(folder.path().join("a"))?;
+    /// assert_eq!(Root::open(folder.path())?.names()?, ["a", "b"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Limit`] if there are more than 100,000; those of the file system.
     pub fn names(&self) -> Result<Vec<String>> {
         let wrap = |e| Error::from_io(e, "listing the folder").in_file(self.base.path.display());
         let mut names = Vec::new();
@@ -142,7 +248,23 @@ impl Root {
         Ok(names)
     }
 
-    /// A folder inside this one, as a root of its own.
+    /// A folder inside this one, as a root of its own. It denies hard links if this one does.
+    ///
+    /// ```
+    /// # use lazul_io::{ErrorKind, Root};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// std::fs::create_dir(folder.path().join("vae"))?;
+    /// std::fs::write(folder.path().join("vae/config.json"), "{}")?;
+    /// let root = Root::open(folder.path())?;
+    /// assert!(root.subfolder("vae")?.has("config.json"));
+    /// assert_eq!(root.subfolder("..").unwrap_err().kind(), ErrorKind::Outside);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Outside`] if the name is not plain and relative, or leads outside through a
+    /// link; those of [`Root::open`].
     pub fn subfolder(&self, name: &str) -> Result<Root> {
         check_name(name)?;
         let wanted = self.base.path.join(name);

@@ -50,22 +50,50 @@ macro_rules! stored {
         pub enum StoredDType { $($(#[$doc])* $name,)* }
 
         impl StoredDType {
-            /// Finds a type by its name in the file (`"BF16"`).
+            /// Finds a type by its name in the file (`"BF16"`), which is in capitals; `None` for
+            /// any other text.
+            ///
+            /// ```
+            /// use lazul_io::StoredDType;
+            /// assert_eq!(StoredDType::from_name("BF16"), Some(StoredDType::BF16));
+            /// assert_eq!(StoredDType::from_name("bfloat16"), None);
+            /// ```
             pub fn from_name(name: &str) -> Option<StoredDType> {
                 match name { $($text => Some(StoredDType::$name),)* _ => None }
             }
 
             /// The name in the file.
+            ///
+            /// ```
+            /// use lazul_io::StoredDType;
+            /// assert_eq!(StoredDType::F8E4M3.name(), "F8_E4M3");
+            /// ```
             pub fn name(self) -> &'static str {
                 match self { $(StoredDType::$name => $text,)* }
             }
 
-            /// Bits of one element.
+            /// Bits of one element. A tensor's data takes the product of its shape times this, over
+            /// 8, in bytes.
+            ///
+            /// ```
+            /// use lazul_io::StoredDType;
+            /// assert_eq!(StoredDType::BF16.bits(), 16);
+            /// assert_eq!(StoredDType::F4.bits(), 4); // two elements in a byte
+            /// ```
             pub fn bits(self) -> u32 {
                 match self { $(StoredDType::$name => $bits,)* }
             }
 
-            /// The dtype of the array that it loads as, if it loads.
+            /// The dtype of the array that it loads as. `None` for 4- and 6-bit floats, which do
+            /// not load.
+            ///
+            /// ```
+            /// use lazul_core::DType;
+            /// use lazul_io::StoredDType;
+            /// assert_eq!(StoredDType::F16.dtype(), Some(DType::F16));
+            /// assert_eq!(StoredDType::F8E4M3.dtype(), Some(DType::U8)); // the raw codes
+            /// assert_eq!(StoredDType::F4.dtype(), None);
+            /// ```
             pub fn dtype(self) -> Option<DType> {
                 match self { $(StoredDType::$name => $dtype,)* }
             }
@@ -130,17 +158,53 @@ pub struct TensorInfo {
 }
 
 impl TensorInfo {
-    /// The element type in the file.
+    /// The element type in the file. The array may have another dtype: see [`StoredDType::dtype`].
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &zeros([2, 3], DType::BF16))], &[])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.info("w").unwrap().stored().name(), "BF16");
+    /// # Ok(()) }
+    /// ```
     pub fn stored(&self) -> StoredDType {
         self.stored
     }
 
-    /// The shape.
+    /// The shape, outermost axis first; empty for a scalar.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &zeros([2, 3], DType::BF16))], &[])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.info("w").unwrap().shape(), [2, 3]);
+    /// # Ok(()) }
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Size of the data in bytes.
+    /// Size of the data in bytes, exactly what shape and element type need.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &zeros([2, 3], DType::BF16))], &[])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.info("w").unwrap().bytes(), 2 * 3 * 2);
+    /// # Ok(()) }
+    /// ```
     pub fn bytes(&self) -> u64 {
         self.end.saturating_sub(self.begin)
     }
@@ -170,17 +234,66 @@ pub struct SafeTensors {
 }
 
 impl SafeTensors {
-    /// Opens a file and validates its header.
+    /// Opens a file and validates its header. The data is not read.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &ones([2], DType::F32))], &[])?;
+    /// assert_eq!(SafeTensors::open(&path)?.names().len(), 1);
+    /// let missing = SafeTensors::open(folder.path().join("none")).unwrap_err();
+    /// assert_eq!(missing.kind(), lazul_io::ErrorKind::NotFound);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the path does not lead to a regular file that can be read; if the header is truncated,
+    /// breaks the rules of the format, declares more than the limits of this [module](self), or has
+    /// a dtype that is not known; if the tensors do not tile the data.
     pub fn open(path: impl AsRef<Path>) -> Result<SafeTensors> {
         SafeTensors::from_source(Arc::new(FileSource::open(path)?))
     }
 
-    /// Reads a file that is in memory.
+    /// Reads a file that is in memory. The arrays read from these bytes when they are evaluated.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let header = r#"{"w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#;
+    /// let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    /// bytes.extend(header.as_bytes());
+    /// bytes.extend([7, 9]);
+    /// let file = lazul_io::SafeTensors::from_bytes(bytes)?;
+    /// assert_eq!(file.get("w")?.to_vec::<u8>()?, [7, 9]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`SafeTensors::open`], without those of the file system.
     pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<SafeTensors> {
         SafeTensors::from_source(Arc::new(MemorySource::new(bytes)))
     }
 
-    /// Reads from any source.
+    /// Reads from any source: a file that a [`Root`](crate::Root) has opened, or one's own
+    /// [`ByteSource`]. The arrays read from it when they are evaluated.
+    ///
+    /// ```
+    /// use lazul_io::{Root, SafeTensors};
+    /// # use lazul_core::prelude::*;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let w = ones([2], DType::F32);
+    /// # lazul_io::save_safetensors(folder.path().join("model.safetensors"), [("w", &w)], &[])?;
+    /// let root = Root::open(folder.path())?; // names that come from others cannot lead out of it
+    /// let file = SafeTensors::from_source(std::sync::Arc::new(root.open_file("model.safetensors")?))?;
+    /// assert_eq!(file.get("w")?.to_vec::<f32>()?, [1.0, 1.0]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`SafeTensors::open`], and those of the source.
     pub fn from_source(source: Arc<dyn ByteSource>) -> Result<SafeTensors> {
         SafeTensors::read(source.clone()).map_err(|e| e.in_file(source.describe()))
     }
@@ -196,22 +309,81 @@ impl SafeTensors {
         Ok(SafeTensors { source, data, tensors: header.tensors, metadata: header.metadata })
     }
 
-    /// The names of the tensors, sorted.
+    /// The names of the tensors, sorted by their bytes.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// let x = zeros([1], DType::F32);
+    /// save_safetensors(&path, [("norm.weight", &x), ("lm_head.weight", &x)], &[])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.names().collect::<Vec<_>>(), ["lm_head.weight", "norm.weight"]);
+    /// # Ok(()) }
+    /// ```
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tensors.keys().map(|name| &**name)
     }
 
-    /// What the header says about a tensor.
+    /// What the header says about a tensor: element type, shape and size. `None` when there is no
+    /// such tensor.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &zeros([4, 8], DType::F16))], &[])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// let w = file.info("w").unwrap();
+    /// assert_eq!((w.shape(), w.bytes()), (&[4, 8][..], 64));
+    /// assert!(file.info("b").is_none());
+    /// # Ok(()) }
+    /// ```
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name)
     }
 
-    /// The metadata; empty when there is none.
+    /// The file's own metadata, texts by keys (`__metadata__` of the header); empty when there is
+    /// none.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &zeros([1], DType::F32))], &[("format", "mlx")])?;
+    /// let file = SafeTensors::open(&path)?;
+    /// assert_eq!(file.metadata().get("format").map(String::as_str), Some("mlx"));
+    /// # Ok(()) }
+    /// ```
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// A tensor as an array that reads its bytes when it is evaluated.
+    /// A tensor as an array of the header's shape and of [`StoredDType::dtype`]. It reads its bytes
+    /// when it is evaluated.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// save_safetensors(&path, [("w", &arange(6, DType::F32).reshape([2, 3]))], &[])?;
+    /// let w = SafeTensors::open(&path)?.get("w")?; // nothing is read yet
+    /// assert_eq!(w.shape()?, [2, 3]);
+    /// assert_eq!(w.sum(1).to_vec::<f32>()?, [3.0, 12.0]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] if there is no such tensor, [`ErrorKind::Unsupported`] for 4- and
+    /// 6-bit floats. That the file has changed, or cannot be read, is an error of the evaluation.
     pub fn get(&self, name: &str) -> Result<Array> {
         let info = self.tensors.get(name).ok_or_else(|| {
             Error::new(ErrorKind::Missing, format!("there is no tensor {name:?}"))
@@ -220,7 +392,24 @@ impl SafeTensors {
         self.array(name, info)
     }
 
-    /// All tensors.
+    /// All tensors by their names, as [`SafeTensors::get`] gives them.
+    ///
+    /// ```
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::{SafeTensors, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("model.safetensors");
+    /// let (w, b) = (ones([2, 2], DType::F32), zeros([2], DType::F32));
+    /// save_safetensors(&path, [("w", &w), ("b", &b)], &[])?;
+    /// let arrays = SafeTensors::open(&path)?.arrays()?;
+    /// assert_eq!(arrays.len(), 2);
+    /// assert_eq!(arrays["w"].shape()?, [2, 2]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if one of them is of 4- or 6-bit floats.
     pub fn arrays(&self) -> Result<BTreeMap<String, Array>> {
         let arrays = self.tensors.iter();
         arrays.map(|(name, info)| Ok((name.to_string(), self.array(name, info)?))).collect()
@@ -408,7 +597,23 @@ fn read_offsets(parser: &mut Parser<'_>) -> Result<(u64, u64)> {
     }
 }
 
-/// Opens a file and returns all its tensors; see [`SafeTensors`] for the metadata.
+/// Opens a file and returns all its tensors by their names, each read when it is evaluated. See
+/// [`SafeTensors`] for the metadata.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::{load_safetensors, save_safetensors};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("w.safetensors");
+/// save_safetensors(&path, [("w", &arange(4, DType::I32))], &[])?;
+/// let arrays = load_safetensors(&path)?;
+/// assert_eq!(arrays["w"].to_vec::<i32>()?, [0, 1, 2, 3]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// As [`SafeTensors::open`] and [`SafeTensors::arrays`].
 pub fn load_safetensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Array>> {
     SafeTensors::open(path)?.arrays()
 }

@@ -40,6 +40,29 @@ impl Weights {
     ///
     /// Variants (`STEM.fp16.safetensors`) are taken only when there is nothing else. `None` when
     /// the folder has no such weights.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_io::{Root, Weights, save_safetensors};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// for (file, name) in [("1-of-00002", "a"), ("2-of-00002", "b")] {
+    ///     let path = folder.path().join(format!("model-0000{file}.safetensors"));
+    ///     save_safetensors(path, [(name, &ones([2], DType::F32))], &[("format", "mlx")])?;
+    /// }
+    /// let root = Root::open(folder.path())?;
+    /// let weights = Weights::find(&root, "model")?.unwrap();
+    /// assert_eq!((weights.arrays.len(), weights.files.len()), (2, 2));
+    /// assert_eq!(weights.metadata["format"], "mlx");
+    /// assert!(Weights::find(&root, "adapters")?.is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`] if the index is not sound or two files hold one tensor;
+    /// [`ErrorKind::Missing`] if a shard lacks a tensor that the index says it has, or a shard of a
+    /// numbered series is not there; [`ErrorKind::Outside`] if the index names a file elsewhere;
+    /// and those of [`Root::open_file`], [`SafeTensors::from_source`] and [`Npz::from_source`].
     pub fn find(root: &Root, stem: &str) -> Result<Option<Weights>> {
         let index = format!("{stem}.safetensors.index.json");
         if let Some(text) = root.read(&index, MAX_INDEX)? {

@@ -18,13 +18,16 @@ use crate::size::to_u64;
 
 /// A regular file, opened once, checked at every read.
 ///
-/// ```no_run
-/// use std::sync::Arc;
-/// use lazul_core::{Array, DType};
+/// ```
+/// use lazul_core::prelude::*;
 /// use lazul_io::FileSource;
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let source = Arc::new(FileSource::open("weights.bin")?);
-/// let w = Array::from_source(source, 128, [4096, 4096], DType::BF16); // nothing is read yet
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("weights.bin");
+/// std::fs::write(&path, [0, 0, 0, 0, 5, 6, 7, 8])?;
+/// let source = std::sync::Arc::new(FileSource::open(&path)?);
+/// let w = Array::from_source(source, 4, [2, 2], DType::U8); // nothing is read yet
+/// assert_eq!(w.to_vec::<u8>()?, [5, 6, 7, 8]);
 /// # Ok(()) }
 /// ```
 pub struct FileSource {
@@ -48,6 +51,26 @@ impl Stamp {
 
 impl FileSource {
     /// Opens a path that the user chose: links are followed, but only a regular file is opened.
+    ///
+    /// ```
+    /// use lazul_core::ByteSource;
+    /// use lazul_io::FileSource;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("data");
+    /// std::fs::write(&path, "hello")?;
+    /// let source = FileSource::open(&path)?;
+    /// let mut two = [0; 2];
+    /// source.read_exact_at(&mut two, 1)?;
+    /// assert_eq!((source.len()?, &two), (5, b"el"));
+    /// std::fs::write(&path, "another text")?;
+    /// assert!(source.read_exact_at(&mut two, 1).is_err()); // it has changed
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Outside`] if it is a folder, a device
+    /// or a FIFO; [`ErrorKind::Io`] if it may not be read.
     pub fn open(path: impl AsRef<Path>) -> Result<FileSource> {
         let path = path.as_ref();
         let file = open_regular(path)?;
@@ -55,6 +78,21 @@ impl FileSource {
     }
 
     /// Takes a file that is already open; `path` is only for messages.
+    ///
+    /// ```
+    /// use lazul_core::ByteSource;
+    /// use lazul_io::FileSource;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("data");
+    /// std::fs::write(&path, "hello")?;
+    /// let source = FileSource::from_file(std::fs::File::open(&path)?, "the data")?;
+    /// assert_eq!((source.len()?, source.describe()), (5, "the data".into()));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the system does not tell its length.
     pub fn from_file(file: File, path: impl Into<PathBuf>) -> Result<FileSource> {
         let path = path.into();
         let metadata = file
@@ -63,7 +101,16 @@ impl FileSource {
         Ok(FileSource { seen: Stamp::of(&metadata), file, path })
     }
 
-    /// The path it was opened by.
+    /// The path it was opened by, as it was given.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("data");
+    /// std::fs::write(&path, "hello")?;
+    /// assert_eq!(lazul_io::FileSource::open(&path)?.path(), path);
+    /// # Ok(()) }
+    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -160,7 +207,16 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// Takes the bytes.
+    /// Takes the bytes. Arrays that read from it copy theirs when they are evaluated.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let source = std::sync::Arc::new(lazul_io::MemorySource::new(vec![9, 1, 0, 2, 0]));
+    /// let x = Array::from_source(source, 1, [2], DType::I16); // after the first byte
+    /// assert_eq!(x.to_vec::<i16>()?, [1, 2]);
+    /// # Ok(()) }
+    /// ```
     pub fn new(bytes: impl Into<Vec<u8>>) -> MemorySource {
         MemorySource { bytes: bytes.into() }
     }

@@ -1,6 +1,7 @@
 //! Exported functions: round trips of loops, branches and derivatives, and files that are none.
 
 use lazul_core::prelude::*;
+use lazul_core::program::Form;
 use lazul_core::{Error, checkpoint, compile, custom_function};
 use lazul_io::{ErrorKind, Exporter, SafeTensors, export_function, import_function};
 use std::path::PathBuf;
@@ -174,20 +175,75 @@ fn changed_files_never_panic() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = path(&folder);
     // Loops of unknown length are read, not run.
-    let (refused, _) = change(&path, busy, false)?;
+    export_function(&path, busy, &example())?;
+    let (refused, _) = change(&path, false)?;
     assert!(refused > 1500);
-    let (refused, ran) = change(&path, ending, true)?;
+    export_function(&path, ending, &example())?;
+    let (refused, ran) = change(&path, true)?;
     assert!(refused > 1500 && ran > 10);
+    let [small, large] = [4, 6].map(|n| zeros([n, 3], DType::F32));
+    Exporter::new().trace_lengths(along, &small, &large)?.save(&path)?;
+    let (refused, ran) = change(&path, true)?;
+    assert!(refused > 1000 && ran > 10);
     Ok(())
 }
 
+/// A function along a first axis of any length: counts, positions, a loop, a constant of that shape.
+fn along(x: &Array) -> Result<Array, Error> {
+    let n = x.dim(0)?;
+    let w = linspace(-1.0, 1.0, 6, DType::F32).reshape([3, 2]);
+    let places = arange(n as i64, DType::F32).expand_dims(1) + ones([n, 3], DType::F32);
+    let step = |c: &Array, x: &Array| (c * 0.5 + x, c.exp());
+    let (last, all) = scan(step, &x.at_index(0, 0).zeros_like(), &(x * places))?;
+    let both = concatenate(&[all.matmul(&w), (x - x.mean(0)).matmul(&w)], 0);
+    Ok(both.reshape([-1]).cumsum(0, Scan::default()) + last.sum(..) + x.var(.., 1))
+}
+
+#[test]
+fn one_trace_for_many_lengths() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let path = path(&folder);
+    let [small, large] = [4, 6].map(|n| zeros([n, 3], DType::F32));
+    Exporter::new().trace_lengths(along, &small, &large)?.save(&path)?;
+    // Constants of one value are rules, not arrays.
+    assert_eq!(SafeTensors::open(&path)?.names().len(), 0);
+    let read = import_function(&path)?;
+    for n in [2, 3, 4, 100] {
+        let x = (arange(n * 3, DType::F32) * 0.3).sin().reshape([n, 3]);
+        let y = read.call(std::slice::from_ref(&x))?.remove(0);
+        assert_eq!(y.to_bytes()?, along(&x)?.to_bytes()?, "{n}");
+        let again = |x: &Array| Ok::<_, Error>(read.call(std::slice::from_ref(x))?[0].sum(..));
+        let direct = |x: &Array| Ok::<_, Error>(along(x)?.sum(..));
+        assert_eq!(grad(again)(&x)?.to_bytes()?, grad(direct)(&x)?.to_bytes()?, "{n}");
+    }
+    for wrong in [zeros([5, 4], DType::F32), zeros([5, 3], DType::F16), zeros([1, 3], DType::F32)] {
+        let error = read.call(&[wrong]).unwrap_err();
+        assert!(error.message().contains("float32(a,3)"), "{error}");
+    }
+    assert_eq!(format!("{read:?}"), "[(float32(a,3)) -> (float32(16,))]");
+    Ok(())
+}
+
+#[test]
+fn what_does_not_follow_lengths_is_told() {
+    let [small, large, wide] = [[4, 3], [6, 3], [4, 5]].map(|s| zeros(s, DType::F32));
+    let error = |f: &dyn Fn(&Array) -> Result<Array, Error>, other: &Array| {
+        let error = Exporter::new().trace_lengths(f, &small, other).map(|_| ()).unwrap_err();
+        error.to_string()
+    };
+    let root = |x: &Array| Ok(x * (x.dim(0)? as f64).sqrt());
+    assert!(error(&root, &large).contains("does not follow"), "{}", error(&root, &large));
+    let until = |x: &Array| Ok(if x.dim(0)? > 6 { x.exp() } else { x.sin() });
+    assert!(error(&until, &large).contains("third trace"), "{}", error(&until, &large));
+    let product = |x: &Array| Ok(x.matmul(&ones([3, 2], DType::F32)));
+    assert!(error(&product, &wide).contains("matmul"), "{}", error(&product, &wide));
+    let low = zeros([4], DType::F32);
+    assert!(error(&root, &low).contains("axes"), "{}", error(&root, &low));
+    assert!(error(&root, &zeros([1, 3], DType::F32)).contains("0 or 1"));
+}
+
 /// How many changed files of a function were refused, and how many ran.
-fn change(
-    path: &PathBuf,
-    function: fn(&Array) -> Result<Array, Error>,
-    run: bool,
-) -> Result<(usize, usize), Box<dyn std::error::Error>> {
-    export_function(path, function, &example())?;
+fn change(path: &PathBuf, run: bool) -> Result<(usize, usize), Box<dyn std::error::Error>> {
     let bytes = std::fs::read(path)?;
     let (header, data) = parts(&bytes);
     let text = header["__metadata__"]["functions"].as_str().unwrap().to_string();
@@ -233,9 +289,16 @@ fn change(
                 ran += 1;
                 let forms = function.signatures().remove(0).0;
                 // What asks for much memory is refused by the limit when it runs, not here.
-                if forms.iter().all(|f| f.shape.size() < 1 << 16) {
-                    let x: Vec<Array> =
-                        forms.iter().map(|f| zeros(f.shape.to_vec(), f.dtype)).collect();
+                for length in [None, Some(9)] {
+                    let with = |f: &Form| {
+                        let mut shape = f.shape.to_vec();
+                        shape.iter_mut().take(1).zip(length).for_each(|(n, m)| *n = m);
+                        shape
+                    };
+                    if forms.iter().any(|f| f.shape.size() >= 1 << 16) {
+                        continue;
+                    }
+                    let x: Vec<Array> = forms.iter().map(|f| zeros(with(f), f.dtype)).collect();
                     if let Ok(y) = function.call(&x) {
                         let small = |y: &Array| y.size().is_ok_and(|n| n < 1 << 16);
                         y.iter().filter(|y| small(y)).for_each(|y| drop(y.eval()));

@@ -39,8 +39,8 @@ pub use layout::Layout;
 pub use linalg::{LinalgOp, Vectors};
 pub use num_complex::Complex32;
 pub use prim::{
-    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Prim, ReduceOp, ScanOp,
-    ScatterOp, ViewOp,
+    ArgReduceOp, Axes, F32Bits, F64Bits, FastOp, FftKind, GroupedOp, Number, Prim, ReduceOp,
+    ScanOp, ScatterOp, ViewOp,
 };
 pub use quantized::{BlockFormat, NVFP4_RANGE, Quantization, QuantizedOp};
 pub use scalar::Scalar;

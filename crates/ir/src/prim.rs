@@ -51,6 +51,17 @@ impl std::fmt::Debug for F64Bits {
     }
 }
 
+/// A number among the attributes of a primitive that may follow the sizes of its operands.
+#[derive(Debug)]
+pub enum Number<'a> {
+    /// A position, a distance or a length.
+    Int(&'a mut i64),
+    /// A factor.
+    Float(&'a mut F32Bits),
+    /// A value.
+    Scalar(&'a mut Scalar),
+}
+
 /// A few axes, each below the operand's rank.
 pub type Axes = SmallVec<[u8; 8]>;
 
@@ -510,6 +521,75 @@ impl Prim {
             Prim::Quantized(op) => op.name(),
             Prim::Grouped(op) => op.name(),
             Prim::Fast(op) => op.name(),
+        }
+    }
+
+    /// Shows every attribute that may follow the sizes of operands, in a fixed order, to be read or
+    /// replaced. Axes, flags and what else describes the operation rather than its operands are not
+    /// among them.
+    ///
+    /// ```
+    /// use lazul_ir::{Number, Prim, ViewOp};
+    /// let mut half = Prim::View(ViewOp::Slice { starts: [4].into(), steps: [1].into() });
+    /// half.numbers(&mut |number| {
+    ///     if let Number::Int(n) = number {
+    ///         *n *= 2;
+    ///     }
+    /// });
+    /// assert_eq!(half, Prim::View(ViewOp::Slice { starts: [8].into(), steps: [2].into() }));
+    /// ```
+    pub fn numbers(&mut self, visit: &mut dyn FnMut(Number<'_>)) {
+        match self {
+            Prim::Arange { start, step } => {
+                visit(Number::Scalar(start));
+                visit(Number::Scalar(step));
+            }
+            Prim::View(ViewOp::Slice { starts, steps }) | Prim::SliceUpdate { starts, steps } => {
+                starts.iter_mut().chain(steps).for_each(|n| visit(Number::Int(n)));
+            }
+            Prim::View(ViewOp::Strided { strides, offset }) => {
+                strides.iter_mut().for_each(|n| visit(Number::Int(n)));
+                let mut place = *offset as i64;
+                visit(Number::Int(&mut place));
+                // A negative one lies beyond every operand, which is what it will be told.
+                *offset = usize::try_from(place).unwrap_or(usize::MAX);
+            }
+            Prim::Conv(conv) => {
+                let sides = conv.axes.iter_mut().flat_map(|a| [&mut a.padding.0, &mut a.padding.1]);
+                for side in sides {
+                    let mut padding = *side as i64;
+                    visit(Number::Int(&mut padding));
+                    *side = padding as isize;
+                }
+            }
+            Prim::Fft { scale, .. } => visit(Number::Float(scale)),
+            Prim::Unary(_)
+            | Prim::Binary(_)
+            | Prim::Select
+            | Prim::Cast
+            | Prim::View(
+                ViewOp::Reshape | ViewOp::Transpose(_) | ViewOp::Broadcast | ViewOp::Bitcast,
+            )
+            | Prim::Copy
+            | Prim::Reduce { .. }
+            | Prim::ArgReduce { .. }
+            | Prim::Scan { .. }
+            | Prim::Sort { .. }
+            | Prim::ArgSort { .. }
+            | Prim::SearchSorted { .. }
+            | Prim::Matmul
+            | Prim::Gather { .. }
+            | Prim::GatherAxis { .. }
+            | Prim::Scatter { .. }
+            | Prim::ScatterAxis { .. }
+            | Prim::DynamicSlice { .. }
+            | Prim::DynamicSliceUpdate { .. }
+            | Prim::Concatenate { .. }
+            | Prim::RandomBits
+            | Prim::Linalg(_)
+            | Prim::Quantized(_)
+            | Prim::Grouped(_)
+            | Prim::Fast(_) => {}
         }
     }
 

@@ -1379,6 +1379,43 @@ def name_of(d):
     return "bool" if n == "bool_" else n
 
 
+def losses_and_recurrences():
+    logits, classes = normals(3, 4, 11) * f32(4), rng.integers(0, 11, (3, 4)).astype(np.int32)
+    picked = np.take_along_axis(wide(logits), classes[..., None], -1)[..., 0]
+    ref = scipy.special.logsumexp(wide(logits), -1) - picked
+    case("fast_cross_entropy", "f32", [logits, classes], ref=ref, f=mx.fast.cross_entropy, rtol=2e-6, atol=2e-6)
+    b, t, hk, hv, dk, dv = 2, 5, 1, 2, 4, 3
+    q, k, v = normals(b, t, hk, dk), normals(b, t, hk, dk) * f32(0.2), normals(b, t, hv, dv)
+    gamma, beta = (rng.random((b, t, hv)).astype(f32) for _ in range(2))
+    state = normals(b, hv, dv, dk)
+    keep = rng.random((b, t)) < 0.7
+    keep[0, 1] = False
+    for tag, begin, mask in (("plain", None, None), ("state", state, None), ("mask", state, keep)):
+        s = np.zeros((b, hv, dv, dk)) if begin is None else wide(begin)
+        y = np.zeros((b, t, hv, dv))
+        wq, wk = np.repeat(wide(q), hv // hk, 2), np.repeat(wide(k), hv // hk, 2)
+        for i in range(t):
+            faded = s * wide(gamma)[:, i, :, None, None]
+            error = (wide(v)[:, i] - np.einsum("bhvk,bhk->bhv", faded, wk[:, i])) * wide(beta)[:, i, :, None]
+            new = faded + np.einsum("bhv,bhk->bhvk", error, wk[:, i])
+            y[:, i] = np.einsum("bhvk,bhk->bhv", new, wq[:, i])
+            s = new if mask is None else np.where(mask[:, i, None, None, None], new, s)
+        extra = [x for x in (begin, mask) if x is not None]
+        for n, ref in enumerate((y, s)):
+            # What a masked position gives is nobody's: only the others are compared with MLX.
+            hide = (lambda a: a * mask[..., None, None]) if mask is not None and n == 0 else (lambda a: a)
+            case(
+                "gated_delta_update",
+                f"{tag}.{n}",
+                [q, k, v, gamma, beta, *extra],
+                {"output": n, "mask": mask is not None},
+                ref=hide(ref),
+                f=lambda *x: hide(to_numpy(mx.fast.gated_delta_update(*x)[n])),
+                rtol=2e-5,
+                atol=2e-5,
+            )
+
+
 def result_dtypes():
     """dtypes.json: one row a dtype, in the order of DTYPES; null where the operation is refused."""
     ones = {d: mx.ones((2,), mlx_dtype(d)) for d in DTYPES}
@@ -1428,6 +1465,7 @@ def main():
     products()
     convolutions()
     fused()
+    losses_and_recurrences()
     if FAILURES:
         raise SystemExit(f"{len(FAILURES)} cases disagree with MLX")
     sources = {"mlx": version("mlx"), "numpy": version("numpy"), "scipy": version("scipy"), "torch": version("torch")}

@@ -407,6 +407,19 @@ fn call(op: &str, x: &[Array], a: &Case) -> Option<Result<Vec<Array>, lazul_core
         },
 
         // Fast operations.
+        "fast_cross_entropy" => fast::cross_entropy(&x[0], &x[1]),
+        "gated_delta_update" => {
+            let how = fast::GatedDelta { state: x.get(5), mask: x.get(6) };
+            let made = fast::gated_delta_update(&x[0], &x[1], &x[2], &x[3], &x[4], how);
+            match (made, int(a, "output")) {
+                (Ok((y, _)), 0) => match x.get(6) {
+                    Some(mask) => y * mask.expand_dims(-1).expand_dims(-1),
+                    None => y,
+                },
+                (Ok((_, state)), _) => state,
+                (Err(e), _) => panic!("{e}"),
+            }
+        }
         "rms_norm" => fast::rms_norm(&x[0], x.get(1), a.float("eps") as f32),
         "layer_norm" => fast::layer_norm(&x[0], x.get(1), x.get(2), a.float("eps") as f32),
         "rope" => {

@@ -65,7 +65,7 @@ const ITEMS: [&str; 9] = [
 ];
 
 /// Macros that make public functions of their rows, and the type that these are methods of.
-const MACROS: [(&str, Option<&str>); 7] = [
+const MACROS: [(&str, Option<&str>); 8] = [
     ("unary_methods", Some("Array")),
     ("binary_methods", Some("Array")),
     ("reductions", Some("Array")),
@@ -73,6 +73,7 @@ const MACROS: [(&str, Option<&str>); 7] = [
     ("scans", Some("Array")),
     ("one", None),
     ("several", None),
+    ("exchanges", None),
 ];
 
 impl Crate {

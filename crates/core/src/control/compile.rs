@@ -3,8 +3,10 @@
 
 use super::call::call;
 use super::graph::{Graph, Spec, spec};
+use super::shapeless::{Families, member_or_trace};
 use crate::error::Result;
 use crate::node::Array;
+use crate::program::Sample;
 use crate::scope::call_site;
 use crate::tree::{IntoResult, Tree};
 use std::collections::HashMap;
@@ -13,28 +15,37 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// Structure, shapes and dtypes of arguments.
-type Key = Vec<u64>;
+pub(super) type Key = Vec<u64>;
 
 /// What tracing gave.
-struct Traced<S, T, O> {
-    graph: Arc<Graph>,
+pub(super) struct Traced<S, T, O> {
+    pub(super) graph: Arc<Graph>,
     /// State and result, with placeholders for leaves.
-    template: (S, O),
+    pub(super) template: (S, O),
     /// The arguments, without their leaves: a key names the arrays in [`Fixed`](crate::Fixed) parts by
     /// address, which must not become another array's while the key is known.
-    _named: (S, T),
+    pub(super) _named: (S, T),
 }
 
-fn key_of<T: Tree>(tree: &T, key: &mut Key) {
-    tree.structure(key);
-    tree.visit(&mut |a| {
-        key.push((a.0.dtype as u64) << 32 | a.0.shape.len() as u64);
-        key.extend(a.0.shape.iter().map(|&d| d as u64));
-    });
+/// The key of arguments, with their lengths or without.
+pub(super) fn key_of<S: Tree, T: Tree>(state: &S, argument: &T, lengths: bool) -> Key {
+    fn add<T: Tree>(tree: &T, lengths: bool, key: &mut Key) {
+        tree.structure(key);
+        tree.visit(&mut |a| {
+            key.push((a.0.dtype as u64) << 32 | a.0.shape.len() as u64);
+            if lengths {
+                key.extend(a.0.shape.iter().map(|&d| d as u64));
+            }
+        });
+    }
+    let mut key = Key::new();
+    add(state, lengths, &mut key);
+    add(argument, lengths, &mut key);
+    key
 }
 
 /// How many traced forms a compiled function keeps: the one that was used longest ago makes room.
-const CAPACITY: usize = 128;
+pub(super) const CAPACITY: usize = 128;
 
 /// Traced forms by key, with the time of their last use in calls.
 struct Known<V> {
@@ -153,8 +164,18 @@ pub fn compile<T: Tree, O: Tree, R: IntoResult<O>>(
 pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&mut S, &T) -> R,
 ) -> impl Fn(&mut S, &T) -> Result<O> {
+    compiled(f, false)
+}
+
+/// [`compile_with_state`], and [`compile_shapeless_with_state`](super::compile_shapeless_with_state).
+#[track_caller]
+pub(super) fn compiled<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
+    f: impl Fn(&mut S, &T) -> R,
+    shapeless: bool,
+) -> impl Fn(&mut S, &T) -> Result<O> {
     let site = call_site();
     let known: Mutex<Known<Traced<S, T, O>>> = Mutex::default();
+    let families: Mutex<Families<Traced<S, T, O>>> = Mutex::default();
     move |state, argument| {
         let (before, given) = (state.leaves(), argument.leaves());
         before.iter().chain(&given).try_for_each(|a| a.check())?;
@@ -164,14 +185,15 @@ pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
             *state = next;
             return Ok(value);
         }
-        let mut key = Key::new();
-        key_of(&*state, &mut key);
-        key_of(argument, &mut key);
+        let key = key_of(state, argument, true);
         let found = known.lock().unwrap_or_else(|e| e.into_inner()).get(&key);
         let traced = match found {
             Some(traced) => traced,
             None => {
-                let traced = Arc::new(trace(&f, state, argument, site)?);
+                let traced = match shapeless {
+                    true => member_or_trace(&f, state, argument, site, &families)?,
+                    false => Arc::new(trace(&f, state, argument, site)?.0),
+                };
                 let mut known = known.lock().unwrap_or_else(|e| e.into_inner());
                 let dropped = known.insert(key, traced.clone());
                 drop(known);
@@ -189,12 +211,13 @@ pub fn compile_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     }
 }
 
-fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
+/// Calls `f` on placeholders; with the graph as it was traced, before anything of it was computed.
+pub(super) fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: &impl Fn(&mut S, &T) -> R,
     state: &S,
     argument: &T,
     site: &'static Location<'static>,
-) -> Result<Traced<S, T, O>> {
+) -> Result<(Traced<S, T, O>, Option<Sample>)> {
     let (before, given) = (state.leaves(), argument.leaves());
     let specs: Vec<Spec> = before.iter().chain(&given).map(|a| spec(a)).collect();
     let n = before.len();
@@ -209,14 +232,20 @@ fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
         Ok(made)
     })?;
     let Some(template) = template else { unreachable!("the function was traced") };
+    let sample = Sample::of(&graph);
+    let (first, rest) = graph.arguments.split_at(n);
+    let named =
+        (state.with_leaves(first.iter().cloned()), argument.with_leaves(rest.iter().cloned()));
+    Ok((Traced { graph: finished(graph)?, template, _named: named }, sample))
+}
+
+/// A graph cleaned up for running.
+pub(super) fn finished(graph: Graph) -> Result<Arc<Graph>> {
     let graph = graph.without_repeats();
     // What does not depend on arguments is computed now, once.
     // Arrays of a transform that is running may have no values yet, and are inputs like any other.
     crate::eval::eval(graph.captures.iter().filter(|a| !watched(a)))?;
-    let (first, rest) = graph.arguments.split_at(n);
-    let named =
-        (state.with_leaves(first.iter().cloned()), argument.with_leaves(rest.iter().cloned()));
-    Ok(Traced { graph: Arc::new(graph), template, _named: named })
+    Ok(Arc::new(graph))
 }
 
 #[cfg(test)]

@@ -138,6 +138,15 @@ where
     O: Tree + Send + Sync + 'static,
 {
     /// With `rule(primals, cotangents, results)` for the cotangents of the primals.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// // Rounding, through which gradients pass as if it were not there.
+    /// let round = custom_function(|x: &Array| x.round(0)).vjp(|_x: &Array, c: &Array, _y: &Array| c.clone());
+    /// let loss = |x: &Array| Ok::<_, lazul_core::Error>(round.call(x)?.square().sum(..));
+    /// assert_eq!(grad(loss)(&Array::scalar(2.6f32))?.item::<f32>()?, 6.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[must_use]
     pub fn vjp<R: IntoResult<T>>(
         mut self,
@@ -148,6 +157,14 @@ where
     }
 
     /// With `rule(primals, tangents)` for the tangents of the results.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let round = custom_function(|x: &Array| x.round(0)).jvp(|_x: &Array, t: &Array| t * 2.0);
+    /// let (y, slope) = jvp(|x: &Array| round.call(x), &Array::scalar(2.6f32), &Array::scalar(1.0f32))?;
+    /// assert_eq!((y.item::<f32>()?, slope.item::<f32>()?), (3.0, 2.0));
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[must_use]
     pub fn jvp<R: IntoResult<O>>(
         mut self,
@@ -159,6 +176,16 @@ where
 
     /// With `rule(arguments, batched, size)` for the results over a batch: leaves that are `batched` have
     /// the batch of `size` as first axis, and every leaf of the result must.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// // The sum of a vector, for a batch of them in one reduction.
+    /// let sum = custom_function(|x: &Array| x.sum(..))
+    ///     .vmap(|x: &Array, _batched: &[bool], _size: usize| x.sum(1));
+    /// let x = arange(6, DType::F32).reshape([2, 3]);
+    /// assert_eq!(vmap(|x: &Array| sum.call(x))(&x)?.to_vec::<f32>()?, [3.0, 12.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[must_use]
     pub fn vmap<R: IntoResult<O>>(
         mut self,
@@ -169,6 +196,13 @@ where
     }
 
     /// Calls the function.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let double = custom_function(|x: &Array| x * 2.0);
+    /// assert_eq!(double.call(&Array::scalar(4.0f32))?.item::<f32>()?, 8.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of the function. A rule that gives another number of arrays, other shapes or dtypes is an

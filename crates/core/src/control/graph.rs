@@ -47,6 +47,7 @@ pub(crate) struct Graph {
 }
 
 /// One node inside.
+#[derive(Clone)]
 pub(crate) struct GraphStep {
     pub(crate) node: Array,
     pub(crate) op: Op,

@@ -10,6 +10,7 @@ mod compile;
 mod custom;
 pub(crate) mod graph;
 pub(crate) mod scan;
+mod shapeless;
 pub(crate) mod whiles;
 
 pub use branch::cond;
@@ -17,6 +18,7 @@ pub use call::{checkpoint, depends};
 pub use compile::{compile, compile_with_state, compiling, set_compiling};
 pub use custom::{CustomFunction, custom_function};
 pub use scan::{Loop, scan, scan_with};
+pub use shapeless::{compile_shapeless, compile_shapeless_with_state};
 pub use whiles::while_loop;
 
 use crate::device::choice::Places;

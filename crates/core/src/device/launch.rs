@@ -205,6 +205,12 @@ pub fn fallbacks() -> Vec<Fallback> {
 }
 
 /// Starts the list of [`fallbacks`] anew.
+///
+/// ```
+/// use lazul_core::device::{fallbacks, reset_fallbacks};
+/// reset_fallbacks();
+/// assert!(fallbacks().is_empty());
+/// ```
 pub fn reset_fallbacks() {
     FALLBACKS.lock().unwrap_or_else(|e| e.into_inner()).clear();
 }

@@ -162,7 +162,7 @@ pub fn default_device() -> Device {
 /// Sets the device that operations run on from now on, unless a scope says otherwise: those too that are
 /// built and not evaluated yet.
 ///
-/// ```
+/// ```standalone_crate
 /// use lazul_core::device::{Device, default_device, set_default_device};
 /// set_default_device(Device::Cpu)?;
 /// assert_eq!(default_device(), Device::Cpu);

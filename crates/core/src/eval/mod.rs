@@ -187,6 +187,13 @@ static FUSION: AtomicBool = AtomicBool::new(true);
 
 /// Whether element-wise regions are fused; the environment variable `LAZUL_FUSION=0` turns it off
 /// from the start.
+///
+/// ```standalone_crate
+/// let before = lazul_core::fusion();
+/// lazul_core::set_fusion(!before);
+/// assert_ne!(lazul_core::fusion(), before);
+/// lazul_core::set_fusion(before);
+/// ```
 pub fn fusion() -> bool {
     static FROM_ENV: OnceLock<()> = OnceLock::new();
     FROM_ENV.get_or_init(|| {
@@ -199,6 +206,16 @@ pub fn fusion() -> bool {
 
 /// Turns fusion of element-wise regions on or off, for the whole process. Results are the same bits
 /// either way; this is for measuring and for finding bugs.
+///
+/// ```standalone_crate
+/// use lazul_core::prelude::*;
+/// let y = || (linspace(0.0, 1.0, 50, DType::F32).exp() * 0.1).sin().to_vec::<f32>();
+/// let fused = y()?;
+/// lazul_core::set_fusion(false);
+/// assert_eq!(y()?, fused);
+/// lazul_core::set_fusion(true);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 pub fn set_fusion(on: bool) {
     fusion();
     FUSION.store(on, Relaxed);

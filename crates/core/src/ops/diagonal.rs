@@ -86,7 +86,7 @@ impl Array {
     fn matrices(&self, op: &'static str, axis1: i64, axis2: i64) -> Result<Array> {
         self.check()?;
         let rank = self.0.shape.len();
-        let (a, b) = (axis_of(op, axis1, rank)?, axis_of(op, axis2, rank)?);
+        let (a, b) = (axis_of(op, axis1, self)?, axis_of(op, axis2, self)?);
         if a == b {
             return Err(error(ErrorKind::Axis, op, "the axes must differ", &[self]));
         }

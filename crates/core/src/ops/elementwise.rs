@@ -68,10 +68,35 @@ fn fit(a: Array, dtype: DType, shape: &Shape, site: &'static Location<'static>) 
     broadcast_unchecked(&cast_unchecked(&a, dtype, site), shape, site)
 }
 
+/// The example of an operation's documentation: two elements and what becomes of them, exactly (`=`) or to
+/// four decimals (`~`).
+macro_rules! example {
+    (~ $x:tt $call:expr, $t:ident $y:tt) => {
+        example!($x concat!($call, ".round(4)"), $t $y)
+    };
+    (= $x:tt $call:expr, $t:ident $y:tt) => {
+        example!($x $call, $t $y)
+    };
+    ($x:tt $call:expr, $t:ident $y:tt) => {
+        concat!(
+            "\n```\nuse lazul_core::prelude::*;\nlet x = Array::from_slice(&",
+            stringify!($x),
+            ", [2]);\nassert_eq!(x.",
+            $call,
+            ".to_vec::<",
+            stringify!($t),
+            ">()?, ",
+            stringify!($y),
+            ");\n# Ok::<(), lazul_core::Error>(())\n```"
+        )
+    };
+}
+
 macro_rules! unary_methods {
-    ($($(#[$doc:meta])* $name:ident $op:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident $op:ident $x:tt $how:tt $t:ident $y:tt;)*) => {
         impl Array {$(
             $(#[$doc])*
+            #[doc = example!($how $x concat!(stringify!($name), "()"), $t $y)]
             #[track_caller]
             pub fn $name(&self) -> Array {
                 unary(UnaryOp::$op, self)
@@ -81,102 +106,96 @@ macro_rules! unary_methods {
 }
 unary_methods! {
     /// Magnitude, element by element. Any dtype; f32 for complex64.
-    abs Abs;
+    abs Abs [-1.5f32, 2.0] = f32 [1.5, 2.0];
     /// -1, 0 or 1, element by element; `z/|z|` for complex64. Any dtype.
-    sign Sign;
+    sign Sign [-1.5f32, 0.0] = f32 [-1.0, 0.0];
     /// `-x`, element by element. Any dtype but bool; unsigned integers wrap.
-    negative Negative;
+    negative Negative [1, -2] = i32 [-1, 2];
     /// `x * x`, element by element. Any dtype but bool.
-    square Square;
+    square Square [3, -2] = i32 [9, 4];
     /// Square root, element by element. Integers and bool give f32.
-    sqrt Sqrt;
+    sqrt Sqrt [9.0f32, 0.25] = f32 [3.0, 0.5];
     /// `1 / sqrt(x)`, element by element. Integers and bool give f32.
-    rsqrt Rsqrt;
+    rsqrt Rsqrt [4.0f32, 0.25] ~ f32 [0.5, 2.0];
     /// `1 / x`, element by element. Integers and bool give f32.
-    reciprocal Reciprocal;
+    reciprocal Reciprocal [4.0f32, -0.5] = f32 [0.25, -2.0];
     /// `e^x`, element by element. Integers and bool give f32.
-    ///
-    /// ```
-    /// use lazul_core::prelude::*;
-    /// let y = Array::from_slice(&[0.0f32, 1.0], [2]).exp();
-    /// assert!((y.to_vec::<f32>()?[1] - std::f32::consts::E).abs() < 1e-6);
-    /// # Ok::<(), lazul_core::Error>(())
-    /// ```
-    exp Exp;
+    exp Exp [0.0f32, 1.0] ~ f32 [1.0, 2.7183];
     /// `e^x - 1`, accurate near zero. Integers and bool give f32.
-    expm1 Expm1;
+    expm1 Expm1 [0.0f32, 1.0] ~ f32 [0.0, 1.7183];
     /// Natural logarithm, element by element. Integers and bool give f32.
-    log Log;
+    log Log [1.0f32, 10.0] ~ f32 [0.0, 2.3026];
     /// Logarithm to base 2, element by element. Integers and bool give f32.
-    log2 Log2;
+    log2 Log2 [8.0f32, 0.5] ~ f32 [3.0, -1.0];
     /// Logarithm to base 10, element by element. Integers and bool give f32.
-    log10 Log10;
+    log10 Log10 [1000.0f32, 0.1] ~ f32 [3.0, -1.0];
     /// `log(1 + x)`, accurate near zero. Integers and bool give f32.
-    log1p Log1p;
+    log1p Log1p [0.0f32, 1.0] ~ f32 [0.0, 0.6931];
     /// Sine of radians. Integers and bool give f32.
-    sin Sin;
+    sin Sin [0.0f32, 1.0] ~ f32 [0.0, 0.8415];
     /// Cosine of radians. Integers and bool give f32.
-    cos Cos;
+    cos Cos [0.0f32, 1.0] ~ f32 [1.0, 0.5403];
     /// Tangent of radians. Integers and bool give f32.
-    tan Tan;
+    tan Tan [0.0f32, 1.0] ~ f32 [0.0, 1.5574];
     /// Inverse sine in radians. Integers and bool give f32.
-    arcsin Arcsin;
+    arcsin Arcsin [0.0f32, 1.0] ~ f32 [0.0, 1.5708];
     /// Inverse cosine in radians. Integers and bool give f32.
-    arccos Arccos;
+    arccos Arccos [0.0f32, 1.0] ~ f32 [1.5708, 0.0];
     /// Inverse tangent in radians. Integers and bool give f32.
-    arctan Arctan;
+    arctan Arctan [0.0f32, 1.0] ~ f32 [0.0, 0.7854];
     /// Hyperbolic sine. Integers and bool give f32.
-    sinh Sinh;
+    sinh Sinh [0.0f32, 1.0] ~ f32 [0.0, 1.1752];
     /// Hyperbolic cosine. Integers and bool give f32.
-    cosh Cosh;
+    cosh Cosh [0.0f32, 1.0] ~ f32 [1.0, 1.5431];
     /// Hyperbolic tangent. Integers and bool give f32.
-    tanh Tanh;
+    tanh Tanh [0.0f32, 1.0] ~ f32 [0.0, 0.7616];
     /// Inverse hyperbolic sine. Integers and bool give f32.
-    arcsinh Arcsinh;
+    arcsinh Arcsinh [0.0f32, 1.0] ~ f32 [0.0, 0.8814];
     /// Inverse hyperbolic cosine. Integers and bool give f32.
-    arccosh Arccosh;
+    arccosh Arccosh [1.0f32, 2.0] ~ f32 [0.0, 1.317];
     /// Inverse hyperbolic tangent. Integers and bool give f32.
-    arctanh Arctanh;
+    arctanh Arctanh [0.0f32, 0.5] ~ f32 [0.0, 0.5493];
     /// Gauss error function. Integers and bool give f32; not for complex64.
-    erf Erf;
+    erf Erf [0.0f32, 1.0] ~ f32 [0.0, 0.8427];
     /// Inverse of the error function. Integers and bool give f32; not for complex64.
-    erfinv Erfinv;
+    erfinv Erfinv [0.0f32, 0.5] ~ f32 [0.0, 0.4769];
     /// `1 / (1 + e^-x)`, element by element. Integers and bool give f32.
-    sigmoid Sigmoid;
+    sigmoid Sigmoid [0.0f32, 2.0] ~ f32 [0.5, 0.8808];
     /// Largest integer not above each element; integers are their own. Not for complex64.
-    floor Floor;
+    floor Floor [-1.5f32, 1.5] = f32 [-2.0, 1.0];
     /// Smallest integer not below each element; integers are their own. Not for complex64.
-    ceil Ceil;
+    ceil Ceil [-1.5f32, 1.5] = f32 [-1.0, 2.0];
     /// Integer part of each element. Not for complex64.
-    trunc Trunc;
+    trunc Trunc [-1.5f32, 1.5] = f32 [-1.0, 1.0];
     /// Whether each element is NaN, as bool.
-    isnan IsNan;
+    isnan IsNan [f32::NAN, 1.0] = bool [true, false];
     /// Whether each element is infinite, as bool.
-    isinf IsInf;
+    isinf IsInf [f32::NEG_INFINITY, 1.0] = bool [true, false];
     /// Whether each element is neither NaN nor infinite, as bool.
-    isfinite IsFinite;
+    isfinite IsFinite [f32::NAN, 1.0] = bool [false, true];
     /// Whether each element is +infinity, as bool. Not for complex64.
-    isposinf IsPosInf;
+    isposinf IsPosInf [f32::INFINITY, f32::NEG_INFINITY] = bool [true, false];
     /// Whether each element is -infinity, as bool. Not for complex64.
-    isneginf IsNegInf;
+    isneginf IsNegInf [f32::INFINITY, f32::NEG_INFINITY] = bool [false, true];
     /// Truth value of each element negated, as bool.
-    logical_not LogicalNot;
+    logical_not LogicalNot [0, 2] = bool [true, false];
     /// Every bit flipped. Integers; logical not for bool.
-    bitwise_invert BitwiseInvert;
+    bitwise_invert BitwiseInvert [0u8, 0b1111_0000] = u8 [255, 15];
     /// Real part, f32 for complex64; real arrays are their own.
-    real Real;
+    real Real [Complex32::new(1.0, -2.0), Complex32::new(0.0, 3.0)] = f32 [1.0, 0.0];
     /// Imaginary part, f32 for complex64; zeros for real arrays.
-    imag Imag;
+    imag Imag [Complex32::new(1.0, -2.0), Complex32::new(0.0, 3.0)] = f32 [-2.0, 3.0];
     /// Complex conjugate; real arrays are their own.
-    conj Conj;
+    conj Conj [Complex32::new(1.0, -2.0), Complex32::new(0.0, 3.0)] = Complex32 [Complex32::new(1.0, 2.0), Complex32::new(0.0, -3.0)];
     /// Nearest e4m3 code of each element as u8, saturating at 448. Float dtypes.
-    to_fp8 ToFp8;
+    to_fp8 ToFp8 [1.0f32, 1000.0] = u8 [56, 126];
 }
 
 macro_rules! binary_methods {
-    ($($(#[$doc:meta])* $name:ident $op:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident $op:ident $x:tt $other:tt $how:tt $t:ident $y:tt;)*) => {
         impl Array {$(
             $(#[$doc])*
+            #[doc = example!($how $x concat!(stringify!($name), stringify!($other)), $t $y)]
             #[track_caller]
             pub fn $name(&self, other: impl IntoOperand) -> Array {
                 binary(BinaryOp::$op, self.into_operand(), other.into_operand())
@@ -186,56 +205,56 @@ macro_rules! binary_methods {
 }
 binary_methods! {
     /// `self + other` with broadcasting; logical or for bool.
-    add Add;
+    add Add [1, 2] (10) = i32 [11, 12];
     /// `self - other` with broadcasting. Not for bool.
-    subtract Subtract;
+    subtract Subtract [1, 2] (10) = i32 [-9, -8];
     /// `self * other` with broadcasting; logical and for bool.
-    multiply Multiply;
+    multiply Multiply [1, 2] (10) = i32 [10, 20];
     /// `self / other` with broadcasting; integers and bool divide as f32.
-    divide Divide;
+    divide Divide [1, 2] (4) = f32 [0.25, 0.5];
     /// Quotient rounded down, with broadcasting. Integer division by zero gives 0.
-    floor_divide FloorDivide;
+    floor_divide FloorDivide [7, -7] (2) = i32 [3, -4];
     /// Remainder with the divisor's sign, with broadcasting. Integer remainder by zero gives 0.
-    remainder Remainder;
+    remainder Remainder [7, -7] (4) = i32 [3, 1];
     /// `self` to the power `other`, with broadcasting. An integer to a negative integer power is 0,
     /// except for bases 1 and -1.
-    power Power;
+    power Power [2, -3] (3) = i32 [8, -27];
     /// The larger of the two, NaN if either is, with broadcasting.
-    maximum Maximum;
+    maximum Maximum [1.0f32, 3.0] (2.0) = f32 [2.0, 3.0];
     /// The smaller of the two, NaN if either is, with broadcasting.
-    minimum Minimum;
+    minimum Minimum [1.0f32, 3.0] (2.0) = f32 [1.0, 2.0];
     /// `log(e^self + e^other)` without overflow, with broadcasting.
-    logaddexp LogAddExp;
+    logaddexp LogAddExp [0.0f32, 1.0] (0.0) ~ f32 [0.6931, 1.3133];
     /// Angle of the point `(other, self)` in radians, with broadcasting.
-    arctan2 Arctan2;
+    arctan2 Arctan2 [1.0f32, -1.0] (1.0) ~ f32 [0.7854, -0.7854];
     /// Whether elements are equal, as bool, with broadcasting.
-    equal Equal;
+    equal Equal [1, 2] (2) = bool [false, true];
     /// Whether elements differ, as bool, with broadcasting.
-    not_equal NotEqual;
+    not_equal NotEqual [1, 2] (2) = bool [true, false];
     /// Whether `self < other`, as bool, with broadcasting.
-    less Less;
+    less Less [1, 2] (2) = bool [true, false];
     /// Whether `self <= other`, as bool, with broadcasting.
-    less_equal LessEqual;
+    less_equal LessEqual [2, 3] (2) = bool [true, false];
     /// Whether `self > other`, as bool, with broadcasting.
-    greater Greater;
+    greater Greater [2, 3] (2) = bool [false, true];
     /// Whether `self >= other`, as bool, with broadcasting.
-    greater_equal GreaterEqual;
+    greater_equal GreaterEqual [1, 2] (2) = bool [false, true];
     /// Whether both are true, as bool, with broadcasting.
-    logical_and LogicalAnd;
+    logical_and LogicalAnd [true, false] (true) = bool [true, false];
     /// Whether either is true, as bool, with broadcasting.
-    logical_or LogicalOr;
+    logical_or LogicalOr [true, false] (false) = bool [true, false];
     /// Whether exactly one is true, as bool, with broadcasting.
-    logical_xor LogicalXor;
+    logical_xor LogicalXor [true, false] (true) = bool [false, true];
     /// Bits set in both; integers and bool, with broadcasting.
-    bitwise_and BitwiseAnd;
+    bitwise_and BitwiseAnd [12, 10] (6) = i32 [4, 2];
     /// Bits set in either; integers and bool, with broadcasting.
-    bitwise_or BitwiseOr;
+    bitwise_or BitwiseOr [12, 10] (6) = i32 [14, 14];
     /// Bits set in exactly one; integers and bool, with broadcasting.
-    bitwise_xor BitwiseXor;
+    bitwise_xor BitwiseXor [12, 10] (6) = i32 [10, 12];
     /// Bits moved up by `other`; integers, with broadcasting.
-    left_shift LeftShift;
+    left_shift LeftShift [1, 3] (2) = i32 [4, 12];
     /// Bits moved down by `other`, keeping the sign; integers, with broadcasting.
-    right_shift RightShift;
+    right_shift RightShift [8, -8] (1) = i32 [4, -4];
 }
 
 impl Array {

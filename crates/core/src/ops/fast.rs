@@ -4,7 +4,12 @@
 //! Each also has a composition of ordinary operations, its *fallback* ([`fallback`]): what it means,
 //! what backends without the kernel run, and what tests compare the kernels with.
 
+mod cross_entropy;
+mod gated_delta;
 pub(crate) mod rules;
+
+pub use cross_entropy::cross_entropy;
+pub use gated_delta::{GatedDelta, gated_delta_update};
 
 use super::{attempt, axes_of, error, prim};
 use crate::error::{ErrorKind, Result};
@@ -54,7 +59,7 @@ impl Array {
             self.check()?;
             let rank = self.0.shape.len();
             let axes = match axes {
-                Some(axes) => axes_of("softmax", &axes, rank)?,
+                Some(axes) => axes_of("softmax", &axes, self)?,
                 None => (0..rank).collect(),
             };
             let dtype = self.0.dtype.to_inexact();
@@ -89,6 +94,15 @@ impl Array {
 ///
 /// `x (…, d)` of a float dtype, `weight (d)` of any float dtype or none; computed in f32 (f64 for
 /// f64), result in `x`'s dtype. Source: Zhang and Sennrich, 2019.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = Array::from_slice(&[3.0f32, 4.0], [1, 2]);
+/// let y = fast::rms_norm(&x, Some(&Array::from_slice(&[1.0f32, 2.0], [2])), 0.0);
+/// let rms = 12.5f32.sqrt();
+/// assert_eq!(y.to_vec::<f32>()?, [3.0 / rms, 2.0 * (4.0 / rms)]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Array {
     attempt(|| {
@@ -106,6 +120,14 @@ pub fn rms_norm(x: &Array, weight: Option<&Array>, eps: f32) -> Array {
 ///
 /// `x (…, d)` of a float dtype, `weight (d)` and `bias (d)` of any float dtype or none; computed in
 /// f32 (f64 for f64), result in `x`'s dtype. Source: Ba, Kiros and Hinton, 2016.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = Array::from_slice(&[1.0f32, 3.0], [1, 2]);
+/// let y = fast::layer_norm(&x, None, Some(&Array::from_slice(&[0.0f32, 1.0], [2])), 0.0);
+/// assert_eq!(y.to_vec::<f32>()?, [-1.0, 2.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn layer_norm(x: &Array, weight: Option<&Array>, bias: Option<&Array>, eps: f32) -> Array {
     attempt(|| {
@@ -241,6 +263,18 @@ impl Default for Attention<'_> {
 /// `hk`, and query head `i` uses key head `i / (h / hk)`. Scores and softmax are in f32 (f64 for
 /// f64); the result `(b, h, tq, dv)` has the operands' dtype. A query that sees nothing gives zeros.
 /// Source: Vaswani et al., 2017; Dao et al., FlashAttention, 2022.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use fast::{Attention, Mask, scaled_dot_product_attention};
+/// // Two queries and keys of one head: the first sees its own key only.
+/// let q = zeros([1, 1, 2, 4], DType::F32);
+/// let v = arange(8, DType::F32).reshape([1, 1, 2, 4]);
+/// let causal = Attention { mask: Mask::Causal, ..Default::default() };
+/// let y = scaled_dot_product_attention(&q, &q, &v, &causal);
+/// assert_eq!(y.to_vec::<f32>()?, [0.0, 1.0, 2.0, 3.0, 2.0, 3.0, 4.0, 5.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
 #[track_caller]
 pub fn scaled_dot_product_attention(q: &Array, k: &Array, v: &Array, how: &Attention<'_>) -> Array {
     const OP: &str = "scaled_dot_product_attention";
@@ -311,10 +345,39 @@ pub fn scaled_dot_product_attention(q: &Array, k: &Array, v: &Array, how: &Atten
 /// A fast operation as a composition of ordinary ones, on the operands that its primitive takes (see
 /// [`FastOp`]).
 ///
+/// ```
+/// use lazul_core::prelude::*;
+/// let x = linspace(-1.0, 1.0, 8, DType::F32);
+/// let composed = fast::fallback(&fast::FastOp::Softmax, &[x.clone()])?;
+/// assert!(composed.allclose(&x.softmax(-1), Default::default()).item::<bool>()?);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
 /// # Errors
-/// If an operand is a failed array or lacks a dimension.
+/// If an operand is a failed array, is not there, or lacks a dimension.
 pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
-    let x = &inputs[0];
+    let given = |flags: &[bool]| flags.iter().filter(|&&f| f).count();
+    let wanted = match op {
+        FastOp::Softmax | FastOp::LogSumExp => 1..=1,
+        FastOp::RmsNorm { .. } => 1..=2,
+        FastOp::LayerNorm { weight, bias, .. } => {
+            let n = 1 + given(&[*weight, *bias]);
+            n..=n
+        }
+        FastOp::Rope { freqs, .. } => {
+            let n = 2 + given(&[*freqs]);
+            n..=n
+        }
+        FastOp::Attention { mask, sinks, length, .. } => {
+            let n = 3 + given(&[*mask, *sinks, *length]);
+            n..=n
+        }
+    };
+    let (true, Some(x)) = (wanted.contains(&inputs.len()), inputs.first()) else {
+        let why = format!("{} operands, not {}", inputs.len(), wanted.end());
+        let all: Vec<&Array> = inputs.iter().collect();
+        return Err(error(ErrorKind::Value, op.name(), why, &all));
+    };
     let dtype = x.dtype()?;
     let inner = wide(dtype);
     Ok(match op {
@@ -398,7 +461,9 @@ pub fn fallback(op: &FastOp, inputs: &[Array]) -> Result<Array> {
             let [b, h, tq, d] = x.dims()?;
             let [_, hk, tk, _] = inputs[1].dims()?;
             let dv = inputs[2].dim(-1)?;
-            let group = h / hk;
+            let Some(group) = h.checked_div(hk) else {
+                return Err(error(ErrorKind::Shape, op.name(), "keys have no heads", &[x]));
+            };
             let q = (x.astype(inner) * scale.get()).reshape([b, hk, group, tq, d]);
             let k = inputs[1].astype(inner).expand_dims(2);
             let v = inputs[2].astype(inner).expand_dims(2);

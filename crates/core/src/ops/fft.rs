@@ -88,7 +88,7 @@ macro_rules! one {
         pub fn $name(x: &Array, how: Fft) -> Array {
             attempt(|| {
                 x.check()?;
-                let axis = axis_of(stringify!($name), how.axis, x.0.shape.len())?;
+                let axis = axis_of(stringify!($name), how.axis, x)?;
                 along(stringify!($name), FftKind::$kind, x, axis, how.n, how.norm)
             })
         }
@@ -152,6 +152,15 @@ macro_rules! several {
         }
 
         #[doc = concat!("As [`", stringify!($name), "`], over the last two axes if none are given.")]
+        ///
+        /// ```
+        /// use lazul_core::prelude::*;
+        /// let x = (arange(24, DType::F32).sin()).reshape([2, 3, 4]);
+        /// let both = fft::Fftn { axes: Some(vec![1, 2]), ..Default::default() };
+        #[doc = concat!("let two = fft::", stringify!($two), "(&x, &fft::Fftn::default());")]
+        #[doc = concat!("assert_eq!(two.to_bytes()?, fft::", stringify!($name), "(&x, &both).to_bytes()?);")]
+        /// # Ok::<(), lazul_core::Error>(())
+        /// ```
         #[track_caller]
         pub fn $two(x: &Array, how: &Fftn) -> Array {
             attempt(|| {
@@ -174,6 +183,15 @@ several! {
     /// ```
     fftn fft2 Forward;
     /// The inverse of [`fftn`]: complex64. Any dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let how = fft::Fftn::default();
+    /// let x = arange(6, DType::F32).reshape([2, 3]);
+    /// let again = fft::ifftn(&fft::fftn(&x, &how), &how).real().round(4);
+    /// assert_eq!(again.to_vec::<f32>()?, x.to_vec::<f32>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ifftn ifft2 Inverse;
     /// The Fourier transform of real numbers along several axes, the last of which is as [`rfft`]'s:
     /// `n/2 + 1` entries. complex64. Any dtype but complex64.
@@ -187,6 +205,15 @@ several! {
     rfftn rfft2 RealToHalf;
     /// The inverse of [`rfftn`]: f32. The last of the axes is as [`irfft`]'s, so give `s` where it was
     /// odd.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::F32).reshape([2, 3]);
+    /// let half = fft::rfftn(&x, &fft::Fftn::default());
+    /// let odd = fft::Fftn { s: Some(vec![2, 3]), ..Default::default() };
+    /// assert_eq!(fft::irfftn(&half, &odd).round(4).to_vec::<f32>()?, x.to_vec::<f32>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     irfftn irfft2 HalfToReal;
 }
 
@@ -204,7 +231,7 @@ fn resolve(
         (None, Some(s)) => (0..s.len() as i64).map(|i| i - s.len() as i64).collect(),
         (None, None) => (0..rank as i64).collect(),
     };
-    let axes = axes.iter().map(|&a| axis_of(op, a, rank)).collect::<Result<Vec<_>>>()?;
+    let axes = axes.iter().map(|&a| axis_of(op, a, x)).collect::<Result<Vec<_>>>()?;
     if (1..axes.len()).any(|i| axes[..i].contains(&axes[i])) {
         return Err(error(ErrorKind::Axis, op, "an axis is named twice", &[x]));
     }
@@ -388,7 +415,7 @@ fn shift(op: &'static str, x: &Array, axes: impl IntoAxes, by: fn(i64) -> i64) -
         x.check()?;
         let rank = x.0.shape.len();
         let axes = match &axes {
-            Some(axes) => super::axes_of(op, axes, rank)?,
+            Some(axes) => super::axes_of(op, axes, x)?,
             None => (0..rank).collect(),
         };
         Ok(axes.iter().fold(x.clone(), |x, &a| x.roll(by(x.0.shape[a] as i64), a as i64)))

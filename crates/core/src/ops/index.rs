@@ -55,7 +55,7 @@ impl Array {
         attempt(|| {
             self.check()?;
             check_index("take", &indices)?;
-            let axis = axis_of("take", axis, self.0.shape.len())?;
+            let axis = axis_of("take", axis, self)?;
             let rest = self.0.shape.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, &d)| d);
             let shape: Shape = indices.0.shape.iter().copied().chain(rest).collect();
             let gather = Prim::Gather { axes: Axes::from_iter([axis as u8]) };
@@ -159,7 +159,7 @@ impl Array {
         self.check()?;
         check_index(op, indices)?;
         let rank = self.0.shape.len();
-        let axis = axis_of(op, axis, rank)?;
+        let axis = axis_of(op, axis, self)?;
         let broadcast = (indices.0.shape.len() == rank)
             .then(|| {
                 let (mut a, mut b) = (self.0.shape.clone(), indices.0.shape.clone());
@@ -288,8 +288,7 @@ impl Array {
     ) -> Result<(Array, Axes)> {
         check_index(op, starts)?;
         let shape = &self.0.shape;
-        let mut order =
-            axes.iter().map(|&a| axis_of(op, a, shape.len())).collect::<Result<Vec<_>>>()?;
+        let mut order = axes.iter().map(|&a| axis_of(op, a, self)).collect::<Result<Vec<_>>>()?;
         let distinct: std::collections::BTreeSet<_> = order.iter().collect();
         if distinct.len() != order.len() || starts.0.shape.size() != order.len() {
             let why = "needs one start for each of several distinct axes";

@@ -24,7 +24,7 @@ pub fn concatenate(arrays: &[Array], axis: i64) -> Array {
         let Some(first) = arrays.first() else {
             return Err(Error::new(ErrorKind::Value, "concatenate", "there are no arrays"));
         };
-        let axis = axis_of("concatenate", axis, first.0.shape.len())?;
+        let axis = axis_of("concatenate", axis, first)?;
         let mut shape = first.0.shape.clone();
         let mut dtype = first.0.dtype;
         for a in &arrays[1..] {
@@ -84,7 +84,7 @@ impl Array {
     pub fn repeat(&self, repeats: usize, axis: i64) -> Array {
         attempt(|| {
             self.check()?;
-            let axis = axis_of("repeat", axis, self.0.shape.len())?;
+            let axis = axis_of("repeat", axis, self)?;
             let mut wide = self.0.shape.clone();
             wide.insert(axis + 1, repeats);
             let mut shape = self.0.shape.clone();
@@ -144,7 +144,7 @@ impl Array {
             }
             let mut x = self.clone();
             for (i, &axis) in axes.iter().enumerate() {
-                let axis = axis_of("roll", axis, self.0.shape.len())?;
+                let axis = axis_of("roll", axis, self)?;
                 x = x.roll_axis(shifts[if shifts.len() == 1 { 0 } else { i }] as i128, axis);
             }
             Ok(x)

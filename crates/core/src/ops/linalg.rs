@@ -605,7 +605,7 @@ pub fn cross(a: &Array, b: &Array, axis: i64) -> Array {
     attempt(|| {
         let three = |x: &Array| -> Result<Array> {
             x.check()?;
-            let at = axis_of("cross", axis, x.0.shape.len())? as i64;
+            let at = axis_of("cross", axis, x)? as i64;
             let x = x.moveaxis(at, -1);
             match x.dim(-1)? {
                 3 => Ok(x),
@@ -628,7 +628,7 @@ pub fn cross(a: &Array, b: &Array, axis: i64) -> Array {
         let part = |i: usize, j: usize| &x[i] * &y[j] - &x[j] * &y[i];
         let out = stack(&[part(1, 2), part(2, 0), part(0, 1)], -1);
         out.check()?;
-        let at = axis_of("cross", axis, out.0.shape.len())?;
+        let at = axis_of("cross", axis, &out)?;
         Ok(out.moveaxis(-1, at as i64))
     })
 }

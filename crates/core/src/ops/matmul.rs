@@ -151,10 +151,7 @@ impl Array {
         attempt(|| {
             self.check()?;
             other.check()?;
-            let (a, b) = (
-                axis_of("vecdot", axis, self.0.shape.len())?,
-                axis_of("vecdot", axis, other.0.shape.len())?,
-            );
+            let (a, b) = (axis_of("vecdot", axis, self)?, axis_of("vecdot", axis, other)?);
             if self.0.shape[a] != other.0.shape[b] {
                 let why = "the axis has two lengths";
                 return Err(error(ErrorKind::Shape, "vecdot", why, &[self, other]));
@@ -233,7 +230,7 @@ impl Array {
             other.check()?;
             let resolve = |x: &Array, axes: &[i64]| {
                 axes.iter()
-                    .map(|&a| axis_of("tensordot", a, x.0.shape.len()))
+                    .map(|&a| axis_of("tensordot", a, x))
                     .collect::<crate::error::Result<Vec<_>>>()
             };
             let (ia, ib) = (resolve(self, axes)?, resolve(other, other_axes)?);

@@ -83,22 +83,37 @@ pub(crate) fn error(
     Error::new(kind, op, message).operands(arrays.iter().map(|a| (a.0.dtype, a.0.shape.clone())))
 }
 
-/// An axis from the caller, negative from the end, as an index below `rank`.
-pub(crate) fn axis_of(op: &'static str, axis: i64, rank: usize) -> Result<usize> {
+/// An axis of `x` from the caller, negative from the end, as an index below its rank.
+pub(crate) fn axis_of(op: &'static str, axis: i64, x: &Array) -> Result<usize> {
+    axis_in(op, axis, x.0.shape.len(), x)
+}
+
+/// Several distinct axes of `x`, in ascending order.
+pub(crate) fn axes_of(op: &'static str, axes: &[i64], x: &Array) -> Result<Vec<usize>> {
+    axes_in(op, axes, x.0.shape.len(), x)
+}
+
+/// An axis of what an operation on `x` gives, which has `rank` of them.
+pub(crate) fn axis_in(op: &'static str, axis: i64, rank: usize, x: &Array) -> Result<usize> {
     let at = if axis < 0 { axis + rank as i64 } else { axis };
     if (0..rank as i64).contains(&at) {
         return Ok(at as usize);
     }
     let message = format!("axis {axis} is out of range for an array of {rank} dimensions");
-    Err(Error::new(ErrorKind::Axis, op, message))
+    Err(error(ErrorKind::Axis, op, message, &[x]))
 }
 
-/// Several distinct axes, in ascending order.
-pub(crate) fn axes_of(op: &'static str, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-    let mut out = axes.iter().map(|&a| axis_of(op, a, rank)).collect::<Result<Vec<_>>>()?;
+/// Several distinct axes of what an operation on `x` gives, in ascending order.
+pub(crate) fn axes_in(
+    op: &'static str,
+    axes: &[i64],
+    rank: usize,
+    x: &Array,
+) -> Result<Vec<usize>> {
+    let mut out = axes.iter().map(|&a| axis_in(op, a, rank, x)).collect::<Result<Vec<_>>>()?;
     out.sort_unstable();
     if out.windows(2).any(|w| w[0] == w[1]) {
-        return Err(Error::new(ErrorKind::Axis, op, "an axis is named twice"));
+        return Err(error(ErrorKind::Axis, op, "an axis is named twice", &[x]));
     }
     Ok(out)
 }

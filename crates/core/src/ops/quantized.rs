@@ -312,6 +312,15 @@ impl Array {
 
     /// [`Array::qqmm`] with a matrix `w (…, n, k)` that is quantized on the fly too, so that it can
     /// have gradients: they pass as if nothing had been quantized.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let (x, w) = (full([1, 32], 1.01f32), full([3, 32], 2.0f32)); // 1.01 is nearest to 1
+    /// let product = |w: &Array| x.qqmm_dense(w, Quantization::MxFp8, None, None);
+    /// assert_eq!(product(&w).to_vec::<f32>()?, [64.0; 3]);
+    /// assert_eq!(grad(|w: &Array| product(w).sum(..))(&w)?.shape()?, [3, 32]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn qqmm_dense(
         &self,
@@ -330,6 +339,16 @@ impl Array {
 
     /// [`Array::qqmm`] with matrices picked from the batches of both sides by indices; see
     /// [`Array::gather_mm`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = full([2, 3, 32], 2.0f32).quantize(Quantization::MxFp8)?;
+    /// let x = ones([1, 1, 32], DType::F32);
+    /// let y = x.gather_qqmm(&w, None, Some(&Array::from_slice(&[1, 0, 1], [3])), None);
+    /// assert_eq!(y.shape()?, [3, 1, 3]);
+    /// assert_eq!(y.max(..).item::<f32>()?, 64.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn gather_qqmm(
         &self,
@@ -407,6 +426,13 @@ fn represented(form: Quantization, codes: &Array, scales: Option<&Array>) -> Sha
 impl Quantized {
     /// The shape of the matrix that is represented.
     ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = zeros([8, 64], DType::F32).quantize(Quantization::MxFp4)?;
+    /// assert_eq!(w.shape()?[..], [8, 64]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// If one of the arrays failed, or their shapes do not belong together.
     pub fn shape(&self) -> Result<Shape> {
@@ -415,6 +441,15 @@ impl Quantized {
     }
 
     /// Checks that codes, scales, biases and global scale belong together.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let mut w = zeros([8, 64], DType::F32).quantize(Quantization::MxFp4)?;
+    /// assert!(w.check().is_ok());
+    /// w.scales = None;
+    /// assert!(w.check().is_err());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// If one of the arrays failed, or shapes or dtypes do not fit.
@@ -474,6 +509,14 @@ impl Quantized {
 
     /// The matrix in the scales' dtype, or in bfloat16 where scales are bytes, as in MLX; blocks too
     /// come out in bfloat16.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let w = full([2, 64], 3.0f32).quantize(Quantization::MxFp4)?;
+    /// assert_eq!(w.dequantize().dtype()?, DType::BF16);
+    /// assert_eq!(w.dequantize().max(..).astype(DType::F32).item::<f32>()?, 3.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn dequantize(&self) -> Array {
         let scales = self.scales.as_ref().filter(|_| self.form.is_affine());
@@ -502,6 +545,15 @@ impl Quantized {
     }
 
     /// The rows at `indices` of a two-dimensional matrix, dequantized: `(…indices, k)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let table = arange(4, DType::F32).expand_dims(1).broadcast_to([4, 32]);
+    /// let table = table.quantize(Quantization::MxFp4)?;
+    /// let rows = table.take_rows(&Array::from_slice(&[3, 0], [2]));
+    /// assert_eq!(rows.astype(DType::F32).max(1).to_vec::<f32>()?, [3.0, 0.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     #[track_caller]
     pub fn take_rows(&self, indices: &Array) -> Array {
         attempt(|| {

@@ -9,10 +9,10 @@ use crate::node::Array;
 use lazul_ir::{ArgReduceOp, Axes, DType, FastOp, Prim, ReduceOp, Shape, dtype::Kind};
 
 /// The axes asked for, ascending; all of them for `None`.
-pub(crate) fn resolve(op: &'static str, axes: &Option<Ints>, rank: usize) -> Result<Vec<usize>> {
+pub(crate) fn resolve(op: &'static str, axes: &Option<Ints>, x: &Array) -> Result<Vec<usize>> {
     match axes {
-        Some(axes) => axes_of(op, axes, rank),
-        None => Ok((0..rank).collect()),
+        Some(axes) => axes_of(op, axes, x),
+        None => Ok((0..x.0.shape.len()).collect()),
     }
 }
 
@@ -61,7 +61,7 @@ fn reduce(
     let axes = axes.into_axes();
     attempt(|| {
         x.check()?;
-        let axes = resolve(op.name(), &axes, x.0.shape.len())?;
+        let axes = resolve(op.name(), &axes, x)?;
         let dtype = to.unwrap_or(match op {
             ReduceOp::Sum | ReduceOp::Prod => accumulator(x.0.dtype),
             ReduceOp::Min | ReduceOp::Max => x.0.dtype,
@@ -96,6 +96,13 @@ macro_rules! reductions {
             }
 
             #[doc = concat!("As [`Array::", stringify!($name), "`]; reduced axes stay with length 1.")]
+            ///
+            /// ```
+            /// use lazul_core::prelude::*;
+            /// let x = ones([2, 3], DType::F32);
+            #[doc = concat!("assert_eq!(x.", stringify!($keep), "(1).shape()?, [2, 1]);")]
+            /// # Ok::<(), lazul_core::Error>(())
+            /// ```
             #[track_caller]
             pub fn $keep(&self, axes: impl IntoAxes) -> Array {
                 reduce(ReduceOp::$op, self, axes, true, None)
@@ -116,19 +123,54 @@ reductions! {
     /// ```
     sum sum_keepdims Sum;
     /// Product over axes (`..` for all); 1 for none. Dtypes as [`Array::sum`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.prod(0).to_vec::<f32>()?, [3.0, 8.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     prod prod_keepdims Prod;
     /// Smallest element over axes (`..` for all); NaN if any is. Not over an empty axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.min(1).to_vec::<f32>()?, [1.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     min min_keepdims Min;
     /// Largest element over axes (`..` for all); NaN if any is. Not over an empty axis.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.max(..).item::<f32>()?, 4.0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     max max_keepdims Max;
     /// Whether all elements are true over axes (`..` for all), as bool.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.greater(1.0).all(1).to_vec::<bool>()?, [false, true]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     all all_keepdims All;
     /// Whether any element is true over axes (`..` for all), as bool.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.greater(3.0).any(1).to_vec::<bool>()?, [false, true]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     any any_keepdims Any;
 }
 
 macro_rules! moments {
-    ($($(#[$doc:meta])* $name:ident $keep:ident ($($arg:ident : $ty:ty),*) $f:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident $keep:ident ($($arg:ident : $ty:ty = $example:literal),*) $f:ident;)*) => {
         impl Array {$(
             $(#[$doc])*
             #[track_caller]
@@ -137,6 +179,14 @@ macro_rules! moments {
             }
 
             #[doc = concat!("As [`Array::", stringify!($name), "`]; reduced axes stay with length 1.")]
+            ///
+            /// ```
+            /// use lazul_core::prelude::*;
+            /// let x = ones([2, 3], DType::F32);
+            #[doc = concat!("let y = x.", stringify!($keep), "(1" $(, ", ", stringify!($example))*, ");")]
+            /// assert_eq!(y.shape()?, [2, 1]);
+            /// # Ok::<(), lazul_core::Error>(())
+            /// ```
             #[track_caller]
             pub fn $keep(&self, axes: impl IntoAxes $(, $arg: $ty)*) -> Array {
                 self.$f(axes.into_axes(), true $(, $arg)*)
@@ -146,15 +196,51 @@ macro_rules! moments {
 }
 moments! {
     /// Mean over axes (`..` for all); NaN for none. Integers and bool give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.mean(0).to_vec::<f32>()?, [2.0, 3.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     mean mean_keepdims () mean_with;
     /// Variance over axes (`..` for all), divided by the count less `ddof`. Integers give f32.
-    var var_keepdims (ddof: usize) var_with;
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.var(0, 0).to_vec::<f32>()?, [1.0, 1.0]);
+    /// assert_eq!(x.var(0, 1).to_vec::<f32>()?, [2.0, 2.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    var var_keepdims (ddof: usize = 0) var_with;
     /// Standard deviation over axes (`..` for all); see [`Array::var`].
-    std std_keepdims (ddof: usize) std_with;
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.std(0, 0).to_vec::<f32>()?, [1.0, 1.0]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    std std_keepdims (ddof: usize = 0) std_with;
     /// `log(sum(exp(x)))` over axes (`..` for all) without overflow. Integers give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1000.0f32, 1000.0], [2]);
+    /// assert_eq!(x.logsumexp(..).round(3).item::<f32>()?, 1000.693);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     logsumexp logsumexp_keepdims () logsumexp_with;
     /// Median over axes (`..` for all): the mean of the middle two for an even count. Integers give
     /// f32. NaN if any element is.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2]);
+    /// assert_eq!(x.median(..).item::<f32>()?, 2.5);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     median median_keepdims () median_with;
 }
 
@@ -163,7 +249,7 @@ impl Array {
     fn mean_with(&self, axes: Option<Ints>, keepdims: bool) -> Array {
         attempt(|| {
             self.check()?;
-            let resolved = resolve("mean", &axes, self.0.shape.len())?;
+            let resolved = resolve("mean", &axes, self)?;
             let count: usize = resolved.iter().map(|&a| self.0.shape[a]).product();
             let out = self.0.dtype.to_inexact();
             let sum = reduce(ReduceOp::Sum, self, AsAxes(axes), keepdims, Some(wide(out)));
@@ -175,7 +261,7 @@ impl Array {
     fn var_with(&self, axes: Option<Ints>, keepdims: bool, ddof: usize) -> Array {
         attempt(|| {
             self.check()?;
-            let resolved = resolve("var", &axes, self.0.shape.len())?;
+            let resolved = resolve("var", &axes, self)?;
             let count: usize = resolved.iter().map(|&a| self.0.shape[a]).product();
             let out = self.0.dtype.to_inexact();
             if out == DType::C64 {
@@ -198,7 +284,7 @@ impl Array {
     fn logsumexp_with(&self, axes: Option<Ints>, keepdims: bool) -> Array {
         attempt(|| {
             self.check()?;
-            let axes = resolve("logsumexp", &axes, self.0.shape.len())?;
+            let axes = resolve("logsumexp", &axes, self)?;
             let dtype = self.0.dtype.to_inexact();
             if dtype == DType::C64 {
                 return Err(error(
@@ -225,7 +311,7 @@ impl Array {
     fn median_with(&self, axes: Option<Ints>, keepdims: bool) -> Array {
         attempt(|| {
             self.check()?;
-            let axes = resolve("median", &axes, self.0.shape.len())?;
+            let axes = resolve("median", &axes, self)?;
             let dtype = self.0.dtype.to_inexact();
             let (flat, _) = self.astype(dtype).axes_last(&axes);
             let n = flat.dim(-1)?;
@@ -376,7 +462,7 @@ fn arg_reduce(op: ArgReduceOp, x: &Array, axis: i64, keepdims: bool) -> Array {
     let name = if op == ArgReduceOp::ArgMin { "argmin" } else { "argmax" };
     attempt(|| {
         x.check()?;
-        let axis = axis_of(name, axis, x.0.shape.len())?;
+        let axis = axis_of(name, axis, x)?;
         if x.0.dtype.kind() == Kind::Complex {
             return Err(error(ErrorKind::DType, name, "complex has no order", &[x]));
         }

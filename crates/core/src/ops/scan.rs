@@ -26,7 +26,7 @@ impl Default for Scan {
 fn scan(op: ScanOp, x: &Array, axis: i64, how: Scan) -> Array {
     attempt(|| {
         x.check()?;
-        let axis = axis_of(op.name(), axis, x.0.shape.len())?;
+        let axis = axis_of(op.name(), axis, x)?;
         let dtype = match (op, x.0.dtype) {
             (ScanOp::Sum | ScanOp::Prod, DType::Bool) => DType::I32,
             (ScanOp::LogAddExp, d) => d.to_inexact(),
@@ -66,12 +66,41 @@ scans! {
     /// ```
     cumsum Sum;
     /// Running product along an axis. Dtypes as [`Array::cumsum`].
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2, 1, 3], [3]);
+    /// assert_eq!(x.cumprod(0, Scan::default()).to_vec::<i32>()?, [2, 2, 6]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     cumprod Prod;
     /// Running minimum along an axis; NaN stays once met.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2, 1, 3], [3]);
+    /// assert_eq!(x.cummin(0, Scan::default()).to_vec::<i32>()?, [2, 1, 1]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     cummin Min;
     /// Running maximum along an axis; NaN stays once met.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = Array::from_slice(&[2, 1, 3], [3]);
+    /// assert_eq!(x.cummax(0, Scan::default()).to_vec::<i32>()?, [2, 2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     cummax Max;
     /// Running `log(sum(exp))` along an axis. Integers give f32.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = zeros([3], DType::F32);
+    /// let y = x.logcumsumexp(0, Scan::default()).round(4);
+    /// assert_eq!(y.to_vec::<f32>()?, [0.0, 0.6931, 1.0986]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     logcumsumexp LogAddExp;
 }
 
@@ -90,7 +119,7 @@ impl Array {
     pub fn diff(&self, n: usize, axis: i64) -> Array {
         attempt(|| {
             self.check()?;
-            let axis = axis_of("diff", axis, self.0.shape.len())?;
+            let axis = axis_of("diff", axis, self)?;
             let length = self.0.shape[axis];
             if n >= length {
                 return Ok(if n == 0 { self.clone() } else { self.slice_axis(axis as i64, 0, 0) });

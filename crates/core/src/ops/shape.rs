@@ -5,7 +5,7 @@
 
 pub(crate) mod rules;
 
-use super::{attempt, axes_of, axis_of, broadcast_unchecked, error, prim};
+use super::{attempt, axes_in, axes_of, axis_of, broadcast_unchecked, error, prim};
 use crate::array::checked_shape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ints::IntoInts;
@@ -73,7 +73,7 @@ impl Array {
             if rank == 0 {
                 return Ok(self.reshape([1]));
             }
-            let (a, b) = (axis_of("flatten", start, rank)?, axis_of("flatten", end, rank)?);
+            let (a, b) = (axis_of("flatten", start, self)?, axis_of("flatten", end, self)?);
             if a > b {
                 return Err(error(ErrorKind::Axis, "flatten", "start lies after end", &[self]));
             }
@@ -97,7 +97,7 @@ impl Array {
         let mut parts = shape.into_ints();
         attempt(|| {
             self.check()?;
-            let axis = axis_of("unflatten", axis, self.0.shape.len())?;
+            let axis = axis_of("unflatten", axis, self)?;
             let n = self.0.shape[axis] as i64;
             if let Some(at) = parts.iter().position(|&d| d == -1) {
                 let others = parts.iter().filter(|&&d| d != -1);
@@ -132,7 +132,7 @@ impl Array {
         let axes = axes.into_ints();
         attempt(|| {
             self.check()?;
-            let axes = axes_of("expand_dims", &axes, self.0.shape.len() + axes.len())?;
+            let axes = axes_in("expand_dims", &axes, self.0.shape.len() + axes.len(), self)?;
             let mut shape = self.0.shape.clone();
             axes.iter().for_each(|&a| shape.insert(a, 1));
             Ok(self.reshape(&shape))
@@ -155,7 +155,7 @@ impl Array {
             let axes = if axes.is_empty() {
                 (0..shape.len()).filter(|&i| shape[i] == 1).collect()
             } else {
-                axes_of("squeeze", &axes, shape.len())?
+                axes_of("squeeze", &axes, self)?
             };
             if let Some(a) = axes.iter().find(|&&a| shape[a] != 1) {
                 let why = format!("axis {a} has length {}, not 1", shape[*a]);
@@ -180,7 +180,7 @@ impl Array {
             self.check()?;
             let rank = self.0.shape.len();
             let order =
-                axes.iter().map(|&a| axis_of("transpose", a, rank)).collect::<Result<Vec<_>>>()?;
+                axes.iter().map(|&a| axis_of("transpose", a, self)).collect::<Result<Vec<_>>>()?;
             let mut seen = order.clone();
             seen.sort_unstable();
             if !seen.iter().copied().eq(0..rank) {
@@ -234,7 +234,7 @@ impl Array {
             self.check()?;
             let rank = self.0.shape.len();
             let mut order: Vec<usize> = (0..rank).collect();
-            order.swap(axis_of("swapaxes", a, rank)?, axis_of("swapaxes", b, rank)?);
+            order.swap(axis_of("swapaxes", a, self)?, axis_of("swapaxes", b, self)?);
             Ok(self.transpose(&order))
         })
     }
@@ -251,7 +251,7 @@ impl Array {
         attempt(|| {
             self.check()?;
             let rank = self.0.shape.len();
-            let (from, to) = (axis_of("moveaxis", from, rank)?, axis_of("moveaxis", to, rank)?);
+            let (from, to) = (axis_of("moveaxis", from, self)?, axis_of("moveaxis", to, self)?);
             let mut order: Vec<usize> = (0..rank).filter(|&i| i != from).collect();
             order.insert(to, from);
             Ok(self.transpose(&order))
@@ -301,7 +301,7 @@ impl Array {
         let (start, stop) = (start.into(), stop.into());
         attempt(|| {
             self.check()?;
-            let axis = axis_of("slice", axis, self.0.shape.len())?;
+            let axis = axis_of("slice", axis, self)?;
             let (first, count) = python_slice(self.0.shape[axis], start, stop, step)?;
             let mut shape = self.0.shape.clone();
             shape[axis] = count;
@@ -346,7 +346,7 @@ impl Array {
     pub fn at_index(&self, axis: i64, index: i64) -> Array {
         attempt(|| {
             self.check()?;
-            let axis = axis_of("index", axis, self.0.shape.len())?;
+            let axis = axis_of("index", axis, self)?;
             let n = self.0.shape[axis] as i64;
             let at = if index < 0 { index + n } else { index };
             if !(0..n).contains(&at) {
@@ -371,7 +371,7 @@ impl Array {
             self.check()?;
             let rank = self.0.shape.len();
             let axes =
-                if axes.is_empty() { (0..rank).collect() } else { axes_of("flip", &axes, rank)? };
+                if axes.is_empty() { (0..rank).collect() } else { axes_of("flip", &axes, self)? };
             Ok(axes.iter().fold(self.clone(), |x, &a| x.slice_step(a as i64, None, None, -1)))
         })
     }
@@ -498,8 +498,7 @@ impl Array {
     pub fn rot90(&self, quarters: i64, axes: [i64; 2]) -> Array {
         attempt(|| {
             self.check()?;
-            let rank = self.0.shape.len();
-            let (a, b) = (axis_of("rot90", axes[0], rank)?, axis_of("rot90", axes[1], rank)?);
+            let (a, b) = (axis_of("rot90", axes[0], self)?, axis_of("rot90", axes[1], self)?);
             if a == b {
                 return Err(error(ErrorKind::Axis, "rot90", "the axes must differ", &[self]));
             }

@@ -20,7 +20,7 @@ impl Array {
     pub fn sort(&self, axis: i64) -> Array {
         attempt(|| {
             self.check()?;
-            let axis = axis_of("sort", axis, self.0.shape.len())? as u8;
+            let axis = axis_of("sort", axis, self)? as u8;
             Ok(prim(Prim::Sort { axis }, [self.clone()], self.0.shape.clone(), self.0.dtype))
         })
     }
@@ -37,7 +37,7 @@ impl Array {
     pub fn argsort(&self, axis: i64) -> Array {
         attempt(|| {
             self.check()?;
-            let axis = axis_of("argsort", axis, self.0.shape.len())?;
+            let axis = axis_of("argsort", axis, self)?;
             if self.0.shape[axis] > u32::MAX as usize {
                 return Err(error(ErrorKind::Shape, "argsort", "the axis is beyond u32", &[self]));
             }

@@ -134,7 +134,7 @@ impl Array {
     ) -> Array {
         attempt(|| {
             self.check()?;
-            let axes = resolve(op, &axes, self.0.shape.len())?;
+            let axes = resolve(op, &axes, self)?;
             let dtype = self.0.dtype.to_inexact();
             if dtype == DType::C64 {
                 return Err(error(ErrorKind::DType, op, "complex has no order", &[self]));

@@ -44,33 +44,146 @@ pub struct FolderWriter {
 }
 
 impl FolderWriter {
-    /// Begins a folder; the destination must not exist, or be an empty folder.
+    /// Begins a folder; the destination must not exist, or be an empty folder. Folders that lead to
+    /// it are made.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// let writer = FolderWriter::create(&path)?;
+    /// writer.config(&json!({"model_type": "llama"}))?;
+    /// assert!(!path.exists()); // until it is finished
+    /// writer.finish()?;
+    /// let again = FolderWriter::create(&path).err().unwrap();
+    /// assert_eq!(again.kind(), lazul_io::ErrorKind::Exists);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`](crate::ErrorKind::Exists) if something is there; those of the file
+    /// system.
     pub fn create(destination: impl AsRef<Path>) -> Result<FolderWriter> {
         Ok(FolderWriter { folder: AtomicFolder::create(destination.as_ref(), false)? })
     }
 
-    /// Begins a folder that will take the place of one that may exist.
+    /// Begins a folder that will take the place of one that may exist. What is there stays until
+    /// [`finish`](Self::finish), and is removed then.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// for bits in [8, 4] {
+    ///     let writer = FolderWriter::replace(&path)?;
+    ///     writer.config(&json!({"bits": bits}))?;
+    ///     writer.finish()?;
+    /// }
+    /// assert_eq!(ModelFolder::open_dir(&path)?.config()["bits"], 4);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn replace(destination: impl AsRef<Path>) -> Result<FolderWriter> {
         Ok(FolderWriter { folder: AtomicFolder::create(destination.as_ref(), true)? })
     }
 
     /// Writes `config.json` with its keys sorted and indented by 4, as MLX does.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// let writer = FolderWriter::create(&path)?;
+    /// writer.config(&json!({"vocab_size": 8, "model_type": "x"}))?;
+    /// writer.finish()?;
+    /// let text = std::fs::read_to_string(path.join("config.json"))?;
+    /// assert_eq!(text, "{\n    \"model_type\": \"x\",\n    \"vocab_size\": 8\n}");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn config(&self, config: &Value) -> Result<()> {
         self.json("config.json", &sorted(config))
     }
 
     /// Writes a JSON file, indented by 4, its keys in the order they have.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// let writer = FolderWriter::create(&path)?;
+    /// # writer.config(&json!({}))?;
+    /// writer.json("generation_config.json", &json!({"eos_token_id": 2}))?;
+    /// writer.finish()?;
+    /// assert_eq!(ModelFolder::open_dir(&path)?.generation_config().unwrap()["eos_token_id"], 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`FolderWriter::file`].
     pub fn json(&self, name: &str, value: &Value) -> Result<()> {
         self.file(name, json::to_string(value).as_bytes())
     }
 
-    /// Writes a file.
+    /// Writes a file directly inside the folder, in place of one that this writer has written
+    /// before.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// let writer = FolderWriter::create(&path)?;
+    /// # writer.config(&json!({}))?;
+    /// writer.file("README.md", b"# Tiny")?;
+    /// assert!(writer.file("../README.md", b"").is_err());
+    /// writer.finish()?;
+    /// assert_eq!(std::fs::read(path.join("README.md"))?, b"# Tiny");
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Outside`](crate::ErrorKind::Outside) if the name is not plain, or leads into
+    /// another folder; those of the file system.
     pub fn file(&self, name: &str, bytes: &[u8]) -> Result<()> {
         check_plain_name(name)?;
         write_file(&self.folder.path().join(name), bytes)
     }
 
-    /// Copies tokenizer, chat template and generation settings from another folder.
+    /// Copies tokenizer, chat template and generation settings from another folder, as they are.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// # let source = tempfile::tempdir()?;
+    /// # std::fs::write(source.path().join("config.json"), "{}")?;
+    /// std::fs::write(source.path().join("tokenizer.json"), r#"{"version": "1.0"}"#)?;
+    /// let writer = FolderWriter::create(&path)?;
+    /// writer.config(&json!({}))?;
+    /// writer.copy_tokenizer(&ModelFolder::open_dir(source.path())?)?;
+    /// writer.finish()?;
+    /// assert_eq!(ModelFolder::open_dir(&path)?.tokenizer_files()?, ["tokenizer.json"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If a file cannot be read, is above 256 MiB, or cannot be written.
     pub fn copy_tokenizer(&self, from: &ModelFolder) -> Result<()> {
         let mut names = from.tokenizer_files()?;
         names.push("generation_config.json".to_owned());
@@ -82,8 +195,30 @@ impl FolderWriter {
         Ok(())
     }
 
-    /// Writes the weights: `model.safetensors`, or shards `model-00001-of-0000N.safetensors`
-    /// filled one after the other in the order of the names, and their index.
+    /// Writes the weights: `model.safetensors`, or shards `model-00001-of-0000N.safetensors` filled
+    /// one after the other in the order of the names, and their index. One array at a time is
+    /// evaluated and held in memory.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// # use lazul_core::prelude::*;
+    /// # use lazul_io::WeightOptions;
+    /// let writer = FolderWriter::create(&path)?;
+    /// writer.config(&json!({"model_type": "llama"}))?;
+    /// let (a, b) = (ones([10, 10], DType::F32), zeros([10, 10], DType::F32)); // 400 bytes each
+    /// let options = WeightOptions { max_shard_bytes: 500, ..Default::default() };
+    /// writer.weights([("a", &a), ("b", &b)], &options)?;
+    /// writer.finish()?;
+    /// assert_eq!(ModelFolder::open_dir(&path)?.weights()?.files.len(), 2);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`save_safetensors`]; of arrays with one name the last is written.
     pub fn weights<'a, N: AsRef<str>>(
         &self,
         arrays: impl IntoIterator<Item = (N, &'a Array)>,
@@ -133,7 +268,26 @@ impl FolderWriter {
         self.json("model.safetensors.index.json", &index)
     }
 
-    /// Puts the folder in its place.
+    /// Flushes the folder to the disk and gives it its name.
+    ///
+    /// ```
+    /// # use lazul_io::{FolderWriter, ModelFolder};
+    /// # use serde_json::json;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("tiny");
+    /// let writer = FolderWriter::create(&path)?;
+    /// writer.config(&json!({"model_type": "llama"}))?;
+    /// writer.finish()?;
+    /// assert_eq!(ModelFolder::open_dir(&path)?.model_type(), Some("llama"));
+    /// let empty = FolderWriter::create(folder.path().join("other"))?;
+    /// assert!(empty.finish().is_err());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Argument`](crate::ErrorKind::Argument) if it has no `config.json`, without
+    /// which it is no model; those of the file system.
     pub fn finish(self) -> Result<()> {
         if !self.folder.path().join("config.json").is_file() {
             return Err(Error::new(

@@ -14,22 +14,44 @@ macro_rules! types {
         pub enum GgufType { $($(#[$doc])* $name,)* }
 
         impl GgufType {
-            /// The type of a number in a file.
+            /// The type of a number in a file; `None` for a number that has no type here.
+            ///
+            /// ```
+            /// use lazul_io::gguf::GgufType;
+            /// assert_eq!(GgufType::from_id(12), Some(GgufType::Q4_K));
+            /// assert_eq!(GgufType::from_id(4), None); // was Q4_2 once
+            /// ```
             pub fn from_id(id: u32) -> Option<GgufType> {
                 match id { $($id => Some(GgufType::$name),)* _ => None }
             }
 
             /// The number in the file.
+            ///
+            /// ```
+            /// use lazul_io::gguf::GgufType;
+            /// assert_eq!(GgufType::BF16.id(), 30);
+            /// ```
             pub fn id(self) -> u32 {
                 match self { $(GgufType::$name => $id,)* }
             }
 
             /// The name that GGUF tools use.
+            ///
+            /// ```
+            /// use lazul_io::gguf::GgufType;
+            /// assert_eq!(GgufType::Q4_K.name(), "Q4_K");
+            /// ```
             pub fn name(self) -> &'static str {
                 match self { $(GgufType::$name => $text,)* }
             }
 
             /// Elements of a block, and its bytes; one element, for types without blocks.
+            ///
+            /// ```
+            /// use lazul_io::gguf::GgufType;
+            /// let (elements, bytes) = GgufType::Q4_K.block();
+            /// assert_eq!(f64::from(bytes * 8) / f64::from(elements), 4.5); // bits an element
+            /// ```
             pub fn block(self) -> (u32, u32) {
                 match self { $(GgufType::$name => ($elements, $bytes),)* }
             }

@@ -93,24 +93,50 @@ pub struct TextList {
 }
 
 impl TextList {
-    /// How many there are.
+    /// How many texts there are.
+    ///
+    /// ```
+    /// use lazul_io::gguf::TextList;
+    /// let list: TextList = ["a", "", "bc"].into_iter().collect();
+    /// assert_eq!(list.len(), 3);
+    /// ```
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// use lazul_io::gguf::TextList;
+    /// assert!(TextList::default().is_empty());
+    /// assert!(![""].into_iter().collect::<TextList>().is_empty()); // it has one, of no bytes
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Text `i`.
+    /// Text `i`, counted from 0, as its bytes; `None` past the end.
+    ///
+    /// ```
+    /// use lazul_io::gguf::TextList;
+    /// let list: TextList = ["a", "bc"].into_iter().collect();
+    /// assert_eq!(list.get(1), Some(&b"bc"[..]));
+    /// assert_eq!(list.get(2), None);
+    /// ```
     pub fn get(&self, i: usize) -> Option<&[u8]> {
         let end = *self.ends.get(i)?;
         let start = i.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
         self.bytes.get(start..end)
     }
 
-    /// All of them.
+    /// All of them in order, as bytes.
+    ///
+    /// ```
+    /// use lazul_io::gguf::TextList;
+    /// let list: TextList = [&b"ab"[..], b"\xff"].into_iter().collect();
+    /// let text: Vec<bool> = list.iter().map(|bytes| std::str::from_utf8(bytes).is_ok()).collect();
+    /// assert_eq!(text, [true, false]);
+    /// ```
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.len()).map(|i| self.get(i).unwrap_or_default())
     }
@@ -128,7 +154,13 @@ impl<T: AsRef<[u8]>> FromIterator<T> for TextList {
 }
 
 impl GgufList {
-    /// The number of elements.
+    /// The number of elements; of a list of lists, that of the lists.
+    ///
+    /// ```
+    /// use lazul_io::gguf::GgufList;
+    /// assert_eq!(GgufList::F32(vec![0.5, 1.5]).len(), 2);
+    /// assert_eq!(GgufList::List(vec![GgufList::U8(vec![1, 2, 3])]).len(), 1);
+    /// ```
     pub fn len(&self) -> usize {
         match self {
             GgufList::U8(x) => x.len(),
@@ -148,6 +180,11 @@ impl GgufList {
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// use lazul_io::gguf::GgufList;
+    /// assert!(GgufList::U32(vec![]).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -170,7 +207,14 @@ impl GgufList {
         }
     }
 
-    /// The elements as 64-bit numbers, if they are integers that fit.
+    /// The elements as 64-bit numbers. `None` if they are not integers, or one is above `i64::MAX`.
+    ///
+    /// ```
+    /// use lazul_io::gguf::GgufList;
+    /// assert_eq!(GgufList::I8(vec![-1, 2]).integers(), Some(vec![-1, 2]));
+    /// assert_eq!(GgufList::U64(vec![u64::MAX]).integers(), None);
+    /// assert_eq!(GgufList::F32(vec![1.0]).integers(), None);
+    /// ```
     pub fn integers(&self) -> Option<Vec<i64>> {
         Some(match self {
             GgufList::U8(x) => x.iter().copied().map(i64::from).collect(),
@@ -226,7 +270,14 @@ impl GgufValue {
         }
     }
 
-    /// The value as a count, if it is an integer and not negative.
+    /// The value as a count. `None` if it is not an integer, or negative.
+    ///
+    /// ```
+    /// use lazul_io::gguf::GgufValue;
+    /// assert_eq!(GgufValue::I32(7).count(), Some(7));
+    /// assert_eq!(GgufValue::I32(-7).count(), None);
+    /// assert_eq!(GgufValue::F32(7.0).count(), None);
+    /// ```
     pub fn count(&self) -> Option<u64> {
         match *self {
             GgufValue::U8(x) => Some(x.into()),
@@ -241,7 +292,13 @@ impl GgufValue {
         }
     }
 
-    /// The value as a float, if it is one.
+    /// The value as a float, which may be infinite or no number. `None` if it is of another type.
+    ///
+    /// ```
+    /// use lazul_io::gguf::GgufValue;
+    /// assert_eq!(GgufValue::F32(0.5).float(), Some(0.5));
+    /// assert_eq!(GgufValue::U8(1).float(), None);
+    /// ```
     pub fn float(&self) -> Option<f64> {
         match *self {
             GgufValue::F32(x) => Some(x.into()),

@@ -23,11 +23,30 @@ pub enum GgufArray<'a> {
 
 /// Saves named arrays and metadata, whole or not at all: a crash leaves what was there before.
 ///
-/// Arrays have one to four dimensions, none of them 0, and a dtype of [`GgufArray::Dense`]. Arrays are
-/// written in the order of their names, one at a time held in memory.
+/// Arrays have one to four dimensions, none of them 0, and a dtype of [`GgufArray::Dense`]. Arrays
+/// are written in the order of their names, one at a time held in memory; metadata in the order
+/// given.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::gguf::{Gguf, GgufValue, save_gguf};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("model.gguf");
+/// let w = arange(6, DType::F32).reshape([2, 3]).astype(DType::F16);
+/// let name = GgufValue::Text("tiny".into());
+/// save_gguf(&path, [("output.weight", &w)], &[("general.name", name)])?;
+/// let file = Gguf::open(&path)?;
+/// assert_eq!(file.info("output.weight").unwrap().kind().name(), "F16");
+/// assert_eq!(file.text("general.name")?, Some("tiny"));
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
-/// If an array or key cannot be in a GGUF file, an array fails, or the file cannot be written.
+/// [`ErrorKind::Argument`] if an array has a shape or dtype that GGUF lacks, if two arrays or keys
+/// have one name, if a key is empty or `general.alignment`; [`ErrorKind::Limit`] if there are more
+/// arrays or keys than a file may have; [`ErrorKind::Array`] if an array fails; and those of the
+/// file system.
 pub fn save_gguf<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
     arrays: impl IntoIterator<Item = (N, &'a Array)>,
@@ -37,10 +56,28 @@ pub fn save_gguf<'a, N: AsRef<str>>(
     save_gguf_with(path, arrays, metadata)
 }
 
-/// As [`save_gguf`], for arrays and matrices of blocks.
+/// As [`save_gguf`], for arrays and matrices of blocks in one file.
+///
+/// ```
+/// use lazul_core::{BlockFormat, prelude::*};
+/// use lazul_io::gguf::{Gguf, GgufArray, save_gguf_with};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("model.gguf");
+/// let mut block = f16::from_f32(0.5).to_le_bytes().to_vec(); // a block of Q8_0: its scale
+/// block.extend(0..32u8); // and 32 codes
+/// let codes = Array::from_slice(&block, [1, 34]);
+/// let form = Quantization::Blocks(BlockFormat::Q8_0);
+/// let w = Quantized { codes, scales: None, biases: None, global_scale: None, form };
+/// let norm = ones([32], DType::F32);
+/// let both = [("q.weight", GgufArray::Blocks(&w)), ("norm.weight", GgufArray::Dense(&norm))];
+/// save_gguf_with(&path, both, &[])?;
+/// assert_eq!(Gguf::open(&path)?.info("q.weight").unwrap().shape(), [1, 32]);
+/// # Ok(()) }
+/// ```
 ///
 /// # Errors
-/// As [`save_gguf`].
+/// As [`save_gguf`]; [`ErrorKind::Argument`] also for a matrix that is quantized in another way.
 pub fn save_gguf_with<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
     arrays: impl IntoIterator<Item = (N, GgufArray<'a>)>,

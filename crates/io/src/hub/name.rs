@@ -40,18 +40,38 @@ pub struct RepoId {
 }
 
 impl RepoId {
-    /// The same name among the data sets.
+    /// The same name among the data sets, which are apart from the models on the hub and in the
+    /// cache.
+    ///
+    /// ```
+    /// use lazul_io::hub::{RepoId, RepoKind};
+    /// let repo = "org/corpus".parse::<RepoId>()?.dataset();
+    /// assert_eq!((repo.kind(), repo.as_str()), (RepoKind::Dataset, "org/corpus"));
+    /// # Ok::<(), lazul_io::Error>(())
+    /// ```
     #[must_use]
     pub fn dataset(self) -> RepoId {
         RepoId { kind: RepoKind::Dataset, ..self }
     }
 
-    /// What it holds.
+    /// What it holds: a model, unless [`dataset`](Self::dataset) was called.
+    ///
+    /// ```
+    /// use lazul_io::hub::{RepoId, RepoKind};
+    /// assert_eq!("org/tiny".parse::<RepoId>()?.kind(), RepoKind::Model);
+    /// # Ok::<(), lazul_io::Error>(())
+    /// ```
     pub fn kind(&self) -> RepoKind {
         self.kind
     }
 
-    /// `ORG/NAME`.
+    /// `ORG/NAME`, as it was parsed.
+    ///
+    /// ```
+    /// use lazul_io::hub::RepoId;
+    /// assert_eq!("org/tiny".parse::<RepoId>()?.as_str(), "org/tiny");
+    /// # Ok::<(), lazul_io::Error>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.id
     }

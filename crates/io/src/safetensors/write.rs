@@ -33,12 +33,31 @@ fn stored_of(dtype: DType) -> StoredDType {
 
 /// Saves named arrays, whole or not at all: a crash leaves what was there before.
 ///
-/// `arrays` is any map or list of names and arrays; `metadata` is `&[("format", "mlx")]` for a
-/// converted model and `&[]` for none. Wide dtypes come first
-/// and the data starts at a multiple of 8, so every tensor is aligned, as the reference
-/// implementation writes. One array at a time is evaluated and held in memory.
+/// `arrays` is any map or list of names and arrays, of any shapes and dtypes; `metadata` is
+/// `&[("format", "mlx")]` for a converted model and `&[]` for none. Wide dtypes come first and the
+/// data starts at a multiple of 8, so every tensor is aligned, as the reference implementation
+/// writes. One array at a time is evaluated and held in memory.
 ///
 /// An array that was loaded lazily from the file being replaced stays readable.
+///
+/// ```
+/// use lazul_core::prelude::*;
+/// use lazul_io::{load_safetensors, save_safetensors};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("w.safetensors");
+/// save_safetensors(&path, [("w", &ones([2], DType::F32)), ("b", &zeros([1], DType::F32))], &[])?;
+/// let mut arrays = load_safetensors(&path)?;
+/// arrays.insert("w".into(), &arrays["w"] * 2.0);
+/// save_safetensors(&path, &arrays, &[])?; // over the file that `b` is read from
+/// assert_eq!(load_safetensors(&path)?["w"].to_vec::<f32>()?, [2.0, 2.0]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Argument`] if two arrays have one name, or a name is `__metadata__` or longer than
+/// 4,096 bytes; [`ErrorKind::Limit`] if there are more tensors than a file may have;
+/// [`ErrorKind::Array`] if an array fails; and those of the file system.
 pub fn save_safetensors<'a, N: AsRef<str>>(
     path: impl AsRef<Path>,
     arrays: impl IntoIterator<Item = (N, &'a Array)>,

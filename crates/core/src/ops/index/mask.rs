@@ -7,9 +7,8 @@ use crate::error::{ErrorKind, Result};
 use crate::node::Array;
 use crate::ops::creation::zeros;
 use crate::ops::join::stack;
-use crate::ops::shape::broadcast_arrays;
 use crate::ops::{attempt, axis_of, error};
-use lazul_ir::DType;
+use lazul_ir::{DType, Shape};
 
 /// For each axis of `mask`, the indices of its true elements in row-major order.
 pub(super) fn positions(mask: &Array) -> Result<Vec<Array>> {
@@ -111,10 +110,15 @@ impl Array {
     #[track_caller]
     pub fn masked_select(&self, mask: &Array) -> Array {
         attempt(|| {
-            let both = broadcast_arrays(&[self.clone(), mask.astype(DType::Bool)])?;
+            self.check()?;
+            mask.check()?;
+            let Some(shape) = Shape::broadcast(&self.0.shape, &mask.0.shape) else {
+                let why = "shapes cannot be broadcast";
+                return Err(error(ErrorKind::Shape, "masked_select", why, &[self, mask]));
+            };
             // A truth value selects its element, not an axis around it.
-            let [x, mask] = [both[0].reshape([-1]), both[1].reshape([-1])];
-            Ok(x.index(mask))
+            let flat = |x: &Array| x.broadcast_to(&shape).reshape([-1]);
+            Ok(flat(self).index(flat(&mask.astype(DType::Bool))))
         })
     }
 
@@ -133,7 +137,7 @@ impl Array {
         attempt(|| {
             self.check()?;
             condition.check()?;
-            let axis = axis_of("compress", axis, self.0.shape.len())?;
+            let axis = axis_of("compress", axis, self)?;
             let fits = matches!(condition.0.shape[..], [n] if n <= self.0.shape[axis]);
             if !fits {
                 let why = format!("needs at most one truth value for each index of axis {axis}");

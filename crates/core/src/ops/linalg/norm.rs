@@ -55,7 +55,7 @@ pub fn norm(x: &Array, how: &Norm) -> Array {
         let rank = x.0.shape.len();
         let axes = match &how.axes {
             Some(axes) => {
-                axes.iter().map(|&a| axis_of("norm", a, rank)).collect::<Result<Vec<_>>>()?
+                axes.iter().map(|&a| axis_of("norm", a, x)).collect::<Result<Vec<_>>>()?
             }
             None => (0..rank).collect(),
         };
