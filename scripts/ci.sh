@@ -42,4 +42,9 @@ for isa in scalar avx2; do
 done
 
 step "$test_command"
-exec bash -c "$test_command"
+bash -c "$test_command"
+
+# Memory that follows operations to a device, and comes back: the device is none, its memory apart from the host's.
+step "programs on a device"
+LAZUL_DEVICE=mock cargo test --workspace --test graph --test transforms --test golden_ops \
+    --test golden_index --test golden_functions --test golden_nn

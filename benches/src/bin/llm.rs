@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use lazul_benches::peak_rss_mb;
+use lazul_core::{device, memory};
 use lazul_lm::Checkpoint;
 use lazul_lm::generate::{GenerateOptions, Tokens};
 use std::time::Instant;
@@ -20,6 +21,7 @@ fn main() -> anyhow::Result<()> {
     let vocab = checkpoint.model.vocab_size() as u32;
     let ids: Vec<u32> = (0..prompt as u32).map(|i| (i * 7919 + 13) % (vocab - 10) + 5).collect();
     let (mut prefill, mut decode, mut first) = (Vec::new(), Vec::new(), None);
+    let (moved, steps) = (memory::stats(), (repetitions * new).max(1));
     for _ in 0..repetitions {
         let mut cache = checkpoint.model.new_cache();
         let options = GenerateOptions { max_tokens: new + 1, ..Default::default() };
@@ -44,6 +46,14 @@ fn main() -> anyhow::Result<()> {
             "decode_tps": decode,
             "maxrss_mb": peak_rss_mb(),
             "threads": lazul_core::threads(),
+            "device": device::default_device().to_string(),
+            // Per new token.
+            "uploaded": (memory::stats().uploaded - moved.uploaded) as f64 / steps as f64,
+            "downloaded": (memory::stats().downloaded - moved.downloaded) as f64 / steps as f64,
+            "fallbacks": device::fallbacks()
+                .iter()
+                .map(|f| format!("{} {}: {}", f.count, f.op, f.why))
+                .collect::<Vec<_>>(),
         })
     );
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::interrupt;
 use clap::{ArgAction, Args, Parser, Subcommand};
+use lazul_core::device::Device;
 use lazul_lm::{GenerateOptions, Sampling};
 use std::path::PathBuf;
 
@@ -11,6 +12,10 @@ use std::path::PathBuf;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+
+    /// What to compute on: auto, cpu, cuda (the first NVIDIA device), cuda:1.
+    #[arg(long, global = true, env = "LAZUL_DEVICE", value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
 
     /// Log what happens to standard error (or set LAZUL_LOG to a tracing filter).
     #[arg(long = "debug", global = true)]

@@ -32,6 +32,12 @@ fn main() -> ExitCode {
         .without_time()
         .with_target(false)
         .init();
+    if let Some(device) = cli.device
+        && let Err(error) = lazul_core::device::set_default_device(device)
+    {
+        eprintln!("error: {device} cannot be used: {}", error.message());
+        return ExitCode::FAILURE;
+    }
     let result = match cli.command {
         Command::Generate(args) => generate::run(args),
         Command::Chat(args) => chat::run(args),

@@ -48,6 +48,26 @@ fn threads_and_fusion_do_not_change_the_text() {
 }
 
 #[test]
+fn a_device_is_named_or_refused() {
+    let out = run(&[&SHORT[..], &["--quiet"]].concat());
+    let cpu = run(&[&SHORT[..], &["--quiet", "--device", "cpu"]].concat());
+    assert_eq!(text(&cpu.stdout), text(&out.stdout));
+    // No machine has so many; the reason is one line.
+    let none = run(&[&["--device", "cuda:63"], &SHORT[..]].concat());
+    assert_eq!(none.status.code(), Some(1));
+    let said = text(&none.stderr);
+    assert!(
+        said.starts_with("error: cuda:63 cannot be used: ") && said.lines().count() == 1,
+        "{said}"
+    );
+    let wrong = run(&[&SHORT[..], &["--device", "gpu"]].concat());
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("devices are auto, cpu, cuda and cuda:1"));
+    let asked = lazul(&SHORT).env("LAZUL_DEVICE", "cuda:63").output().unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+}
+
+#[test]
 fn a_seed_fixes_a_draw() {
     let draw = |seed: &str| {
         let args =

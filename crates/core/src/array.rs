@@ -2,11 +2,12 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
+use crate::eval::view::{copied, copy_to};
 use crate::ints::IntoInts;
 use crate::node::{Array, Data, Inputs, Load, Op, State, Storage};
 use crate::scope::call_site;
 use crate::source::ByteSource;
-use lazul_ir::{DType, Element, Job, Operand, Prim, Scalar, Shape, Target, Work};
+use lazul_ir::{DType, Element, HOST, Scalar, Shape};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -357,10 +358,22 @@ impl Array {
                 .at(call_site()));
         }
         self.eval()?;
-        match &*self.0.lock() {
-            // SAFETY: an evaluated array's address holds an initialised element of its dtype.
-            State::Ready { data, .. } => Ok(unsafe { *data.ptr(T::DTYPE).cast::<T>() }),
-            _ => Err(not_ready()),
+        let data = self.data()?;
+        match data.home() {
+            HOST => {
+                let held = data.at(HOST, T::DTYPE)?;
+                // SAFETY: an evaluated array's address holds an initialised element of its dtype.
+                Ok(unsafe { *held.ptr.cast::<T>() })
+            }
+            place => {
+                let mut bits = 0u64;
+                let bytes = std::mem::size_of::<T>();
+                // SAFETY: as above, on a device; the element is read into enough aligned bytes.
+                unsafe {
+                    data.download(place, T::DTYPE, (&raw mut bits).cast(), bytes)?;
+                    Ok(*(&raw const bits).cast::<T>())
+                }
+            }
         }
     }
 
@@ -380,16 +393,16 @@ impl Array {
         if node.shape.size() == 0 {
             return Ok(());
         }
-        let input = Operand {
-            ptr: data.ptr(node.dtype),
-            dtype: node.dtype,
-            shape: &node.shape,
-            strides: &data.strides,
-        };
-        let target = Target { ptr: dst, dtype: node.dtype, shape: &node.shape };
-        let job = Job { work: Work::Prim(&Prim::Copy), inputs: &[input], outputs: &[target] };
-        // SAFETY: the data is kept alive by `data`; the caller vouches for `dst`.
-        unsafe { eval::backend().run(&job) }
+        let (shape, dtype) = (&node.shape, node.dtype);
+        match data.home() {
+            HOST => copy_to(HOST, &data, shape, dtype, dst),
+            place => {
+                let row_major = lazul_ir::layout::is_row_major(shape, &data.strides);
+                let data = if row_major { data } else { copied(place, &data, shape, dtype)? };
+                // SAFETY: row-major data on the device; the caller vouches for `dst`.
+                unsafe { data.download(place, dtype, dst, shape.size() * dtype.size()) }
+            }
+        }
     }
 
     /// Memory and layout of an evaluated array.

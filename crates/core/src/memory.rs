@@ -4,6 +4,8 @@
 //! of the evaluation that asked for it, after the cache was given back and the request tried again;
 //! the program goes on.
 
+use crate::device::Device;
+use crate::device::accelerator::{accelerator, opened};
 use crate::error::{ErrorKind, Result};
 use crate::node::{Array, State, Storage};
 use crate::ops::error;
@@ -11,7 +13,8 @@ use crate::scope::call_site;
 pub use lazul_ir::MemoryStats;
 use std::collections::BTreeMap;
 
-/// The figures now.
+/// The figures now: those of the host's memory and of the devices in use together, and how many bytes moved
+/// between them. The limits are the host's.
 ///
 /// ```
 /// use lazul_core::{memory, prelude::*};
@@ -21,11 +24,49 @@ use std::collections::BTreeMap;
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn stats() -> MemoryStats {
-    crate::eval::backend().memory()
+    let devices = opened().map(|(_, device)| device.memory());
+    devices.fold(crate::eval::backend().memory(), |sum, device| MemoryStats {
+        active: sum.active + device.active,
+        peak: sum.peak + device.peak,
+        cache: sum.cache + device.cache,
+        uploaded: sum.uploaded + device.uploaded,
+        downloaded: sum.downloaded + device.downloaded,
+        ..sum
+    })
 }
 
-/// Sets how many bytes live arrays may take; returns the old limit. The default is 80 % of the
-/// machine's memory, or the environment variable `LAZUL_MEMORY_LIMIT`.
+/// The figures of one device's memory; `None` if it was not used yet. [`Device::Auto`] and
+/// [`Device::Cpu`] are the host.
+///
+/// ```
+/// use lazul_core::{device::Device, memory};
+/// assert!(memory::device_stats(Device::Cpu).is_some());
+/// assert!(memory::device_stats(Device::Cuda(63)).is_none());
+/// ```
+pub fn device_stats(device: Device) -> Option<MemoryStats> {
+    match device {
+        Device::Auto | Device::Cpu => Some(crate::eval::backend().memory()),
+        _ => opened().find(|(place, _)| *place == device.choice()).map(|(_, d)| d.memory()),
+    }
+}
+
+/// Sets how many bytes live arrays may take in a device's memory; returns the old limit, or `None` if the
+/// device cannot be used.
+///
+/// ```
+/// use lazul_core::{device::Device, memory};
+/// assert_eq!(memory::set_device_limit(Device::Cuda(63), 1 << 30), None);
+/// ```
+pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
+    match device {
+        Device::Auto | Device::Cpu => Some(set_limit(bytes)),
+        _ => accelerator(device.choice()).ok().map(|d| d.set_memory_limit(bytes)),
+    }
+}
+
+/// Sets how many bytes live arrays may take in the host's memory, and in that of each device in use; returns
+/// the host's old limit. The default is 80 % of the machine's memory, or the environment variable
+/// `LAZUL_MEMORY_LIMIT`, and what a device has.
 ///
 /// ```standalone_crate
 /// use lazul_core::{memory, prelude::*};
@@ -36,10 +77,13 @@ pub fn stats() -> MemoryStats {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn set_limit(bytes: usize) -> usize {
+    opened().for_each(|(_, device)| {
+        device.set_memory_limit(bytes);
+    });
     crate::eval::backend().set_memory_limit(bytes)
 }
 
-/// Sets how many bytes of freed memory are kept for reuse; returns the old limit.
+/// Sets how many bytes of freed memory the host and each device keep for reuse; returns the old limit.
 ///
 /// ```standalone_crate
 /// use lazul_core::{memory, prelude::*};
@@ -50,6 +94,9 @@ pub fn set_limit(bytes: usize) -> usize {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn set_cache_limit(bytes: usize) -> usize {
+    opened().for_each(|(_, device)| {
+        device.set_cache_limit(bytes);
+    });
     crate::eval::backend().set_cache_limit(bytes)
 }
 
@@ -63,6 +110,7 @@ pub fn set_cache_limit(bytes: usize) -> usize {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn clear_cache() {
+    opened().for_each(|(_, device)| device.clear_cache());
     crate::eval::backend().clear_cache();
 }
 
@@ -77,11 +125,13 @@ pub fn clear_cache() {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn reset_peak() {
+    opened().for_each(|(_, device)| device.reset_peak());
     crate::eval::backend().reset_peak();
 }
 
 /// How many bytes the memory blocks behind evaluated arrays take, each block counted once: what views
-/// share is there once, and a block may be larger than its array. A constant has none.
+/// share is there once, and a block may be larger than its array; replicas on devices count too. A constant has
+/// none.
 ///
 /// ```
 /// use lazul_core::{memory, prelude::*};
@@ -105,7 +155,7 @@ pub fn buffer_size<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<us
             return Err(error(ErrorKind::Value, "buffer_size", why, &[array]).at(call_site()));
         };
         if let Storage::Buffer(buffer) = &data.storage {
-            blocks.insert(buffer.ptr() as usize, buffer.capacity());
+            blocks.insert(buffer.ptr() as usize, buffer.capacity() + buffer.replicated());
         }
     }
     Ok(blocks.values().sum())

@@ -12,6 +12,7 @@
 //! instructions at a time; kernels never run under it.
 
 use crate::control::Control;
+use crate::device::choice::{Choice, current};
 use crate::error::Error;
 use crate::eval::Ticket;
 use crate::source::ByteSource;
@@ -100,7 +101,7 @@ pub(crate) struct Data {
 /// The memory behind an evaluated array.
 #[derive(Clone)]
 pub(crate) enum Storage {
-    /// A block of memory, shared with the array's views.
+    /// A block of memory, shared with the array's views; it may have replicas on devices.
     Buffer(Buffer),
     /// One element, kept here: constants never allocate.
     Inline(Scalar),
@@ -122,15 +123,6 @@ impl Data {
     /// A buffer in row-major order.
     pub(crate) fn contiguous(buffer: Buffer, shape: &Shape) -> Data {
         Data { storage: Storage::Buffer(buffer), strides: shape.strides(), offset: 0 }
-    }
-
-    /// The address of the element at index `(0, …, 0)`, valid while `self` stays where it is.
-    pub(crate) fn ptr(&self, dtype: DType) -> *mut u8 {
-        match &self.storage {
-            // An empty array's offset may lie past a buffer's end; its address is never read.
-            Storage::Buffer(b) => b.ptr().wrapping_add(self.offset * dtype.size()),
-            Storage::Inline(value) => (&raw const value.bits) as *mut u8,
-        }
     }
 }
 
@@ -156,6 +148,8 @@ pub(crate) struct Node {
     /// Shapes and dtypes of outputs after the first, for nodes that have several.
     pub(crate) more: Box<[(Shape, DType)]>,
     pub(crate) site: &'static Location<'static>,
+    /// The device that it was built for.
+    pub(crate) device: Choice,
     /// The transform that may look at this node.
     pub(crate) trace: Option<Arc<Trace>>,
     state: Mutex<State>,
@@ -197,6 +191,7 @@ impl Array {
             failed: matches!(state, State::Failed(_)),
             more: Box::default(),
             site,
+            device: current(),
             trace,
             state: Mutex::new(state),
             visit: AtomicU64::new(0),
@@ -276,6 +271,7 @@ impl Array {
             failed: false,
             more: rest.into(),
             site,
+            device: current(),
             trace,
             state: Mutex::new(State::Lazy { op, inputs }),
             visit: AtomicU64::new(0),

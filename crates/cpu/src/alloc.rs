@@ -442,6 +442,7 @@ pub fn stats() -> MemoryStats {
         cache: TOTAL.load(Relaxed).saturating_sub(active),
         limit: LIMIT.load(Relaxed),
         cache_limit: CACHE_LIMIT.load(Relaxed),
+        ..MemoryStats::default()
     }
 }
 

@@ -20,15 +20,17 @@ struct Attention<'a> {
     v: View,
     mask: Option<View>,
     sinks: Option<Plain<'a>>,
+    /// Where the number of keys in use is.
+    length: Option<u64>,
     out: u64,
     scale: f32,
     causal: bool,
     window: u32,
 }
 
-/// `q, k, v [, mask] [, sinks]` → `(b, h, tq, dv)`.
+/// `q, k, v [, mask] [, sinks] [, length]` → `(b, h, tq, dv)`.
 pub(crate) fn attention(exec: &Exec<'_>, op: &FastOp, job: &Job<'_>) -> Result<()> {
-    let &FastOp::Attention { scale, causal, window, mask, sinks, .. } = op else {
+    let &FastOp::Attention { scale, causal, window, mask, sinks, length } = op else {
         unreachable!("attention of {op:?}")
     };
     let out = &job.outputs[0];
@@ -52,6 +54,7 @@ pub(crate) fn attention(exec: &Exec<'_>, op: &FastOp, job: &Job<'_>) -> Result<(
         v: v.view.clone(),
         mask: mask.then(|| View::of(&job.inputs[3])),
         sinks,
+        length: job.inputs.last().filter(|_| length).map(|l| l.ptr as u64),
         out: out.ptr as u64,
         scale: scale.get(),
         causal,
@@ -71,15 +74,17 @@ impl Attention<'_> {
             M = self.mask.as_ref().map_or(t, |m| m.dtype),
             MASK = mask,
             S = self.sinks.as_ref().map_or(t, |s| s.dtype()),
-            SINKS = self.sinks.is_some()
+            SINKS = self.sinks.is_some(),
+            LENGTH = self.length.is_some()
         ]
     }
 
     /// The kernels' structure `Problem`.
-    fn push(&self, args: &mut Args) {
+    fn push(&self, exec: &Exec<'_>, args: &mut Args) {
         args.begin().field(self.q.ptr).field(self.k.ptr).field(self.v.ptr);
         args.field(self.mask.as_ref().map_or(0, |m| m.ptr));
         args.field(self.sinks.as_ref().map_or(0, |s| s.ptr())).field(self.out);
+        args.field(self.length.unwrap_or(0)).field(exec.stream.fault());
         let none = [0isize; 4];
         let mask = self.mask.as_ref().map_or(&none[..], |m| &m.strides[..]);
         for strides in [&self.q.strides[..], &self.k.strides, &self.v.strides, mask] {
@@ -92,7 +97,7 @@ impl Attention<'_> {
         for n in [q[0], q[1], k[1], q[2], k[2], q[3], v[3]] {
             args.field(n as u32);
         }
-        args.field(self.causal as u32).field(self.window).field(0u32);
+        args.field(self.causal as u32).field(self.window).field(exec.number());
     }
 
     fn run(&self, exec: &Exec<'_>) -> Result<()> {
@@ -115,7 +120,7 @@ impl Attention<'_> {
         let mut defs = self.defs();
         defs.push(("CHUNKS", Value::from(value_depth.div_ceil(32).max(1))));
         let mut args = Args::new();
-        self.push(&mut args);
+        self.push(exec, &mut args);
         args.push(splits as u32).push(per_split as u32).push(partial.ptr);
         let grid = Grid::new(rows.div_ceil(4), 128).and(splits, 1).shared(4 * q[3] * size);
         exec.launch(Key::Family(Family::Attention, "simple", defs), grid, &args)?;
@@ -138,7 +143,7 @@ impl Attention<'_> {
             return Ok(());
         }
         let mut args = Args::new();
-        self.push(&mut args);
+        self.push(exec, &mut args);
         args.push(splits as u32).push(partial);
         let key = Key::Family(Family::Attention, "combine", self.defs());
         exec.launch(key, Grid::new(rows, 128), &args)
@@ -184,7 +189,7 @@ impl Attention<'_> {
         let splits = keys.div_ceil(4 * per_split);
         let partial = self.partial(exec, rows, splits, 4)?;
         let mut args = Args::new();
-        self.push(&mut args);
+        self.push(exec, &mut args);
         args.push(splits as u32).push(per_split as u32).push(partial.ptr);
         let grid = Grid::new(splits, 128).and(tiles, batches).shared(4 * 16 * (dv + 4) * 4);
         exec.launch(Key::Family(Family::Flash, "decode", self.tensor_defs()), grid, &args)?;
@@ -201,7 +206,7 @@ impl Attention<'_> {
         defs.push(("MT", Value::from(tiles)));
         defs.push(("BN", Value::from(keys)));
         let mut args = Args::new();
-        self.push(&mut args);
+        self.push(exec, &mut args);
         let grid = Grid::new(q[2].div_ceil(64 * tiles), 128).and(q[1], q[0]).shared(shared);
         exec.launch(Key::Family(Family::Flash, "prefill", defs), grid, &args)
     }

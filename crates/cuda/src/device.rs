@@ -8,17 +8,20 @@ use crate::blas::Blas;
 use crate::driver::{self, DeviceInfo, cu, sys};
 use crate::error::Unavailable;
 use crate::kernel::Kernel;
-use crate::memory::Accounts;
+use crate::memory::{Accounts, Kept};
 use crate::nvrtc::{self, Compiler};
 use crate::source::Key;
 use crate::stream::Stream;
 use crate::transfer::Moved;
-use lazul_ir::OpError;
+use lazul_ir::{OpError, Place};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, RwLock};
 
 /// The oldest generation that kernels are written for: Turing.
 const OLDEST: (u32, u32) = (7, 5);
+
+/// The numbers of devices' memory.
+pub const PLACES: std::ops::RangeInclusive<Place> = 1..=64;
 
 /// An NVIDIA device.
 pub struct Device {
@@ -28,6 +31,7 @@ pub struct Device {
     pub(crate) compiler: &'static Compiler,
     pub(crate) kernels: RwLock<HashMap<Key, Kernel>>,
     pub(crate) accounts: Accounts,
+    pub(crate) kept: Kept,
     pub(crate) moved: Moved,
     pub(crate) blas: OnceLock<Option<Blas>>,
     /// Whether kernels are launched while their predecessors run.
@@ -66,8 +70,8 @@ impl Device {
             return Ok(device);
         }
         let all = driver::devices()?;
-        let count = all.len();
-        let info = all.into_iter().nth(ordinal);
+        let count = all.len().min(PLACES.count());
+        let info = all.into_iter().take(count).nth(ordinal);
         let info = info.ok_or(Unavailable::NoDevice { ordinal, count })?;
         let device = Device::open(info)?;
         devices.push((ordinal, device));
@@ -109,6 +113,7 @@ impl Device {
             compiler,
             kernels: RwLock::default(),
             accounts: Accounts::default(),
+            kept: Kept::default(),
             moved: Moved::default(),
             blas: OnceLock::new(),
             early,
@@ -132,6 +137,11 @@ impl Device {
     /// What the device is.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// The number of its memory among all places: the host's is 0, devices follow.
+    pub fn place(&self) -> Place {
+        PLACES.start() + self.info.ordinal.min(usize::from(PLACES.end() - PLACES.start())) as Place
     }
 
     /// The device's own stream.

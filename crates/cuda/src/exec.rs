@@ -7,16 +7,24 @@ use crate::kernel::{Args, Grid};
 use crate::layout::{Rows, View};
 use crate::memory::Scratch;
 use crate::source::Key;
-use crate::stream::Stream;
+use crate::stream::{FALLIBLE, Stream};
 use lazul_ir::{DType, Operand};
 
 /// A job being enqueued: on which stream, and under which name.
 pub(crate) struct Exec<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) op: &'static str,
+    /// By which the job is known in a fault; 24 bits.
+    pub(crate) tag: u32,
 }
 
 impl<'a> Exec<'a> {
+    /// The number by which kernels name the operation in a fault, above it the job's tag.
+    pub(crate) fn number(&self) -> u32 {
+        let name = FALLIBLE.iter().position(|n| *n == self.op).unwrap_or(FALLIBLE.len()) as u32;
+        name | self.tag << 8
+    }
+
     pub(crate) fn device(&self) -> &'static Device {
         self.stream.device()
     }

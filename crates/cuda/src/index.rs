@@ -8,13 +8,7 @@ use crate::exec::Exec;
 use crate::kernel::{Args, Grid};
 use crate::layout::{Axes, Dims, Steps, View, push_walk, row_major, units};
 use crate::source::{Family, Key, defs, unit_type};
-use crate::stream::FALLIBLE;
 use lazul_ir::{DType, Job, Operand, ScatterOp};
-
-/// The number by which kernels name the operation in a fault.
-fn number(exec: &Exec<'_>) -> u32 {
-    FALLIBLE.iter().position(|n| *n == exec.op).unwrap_or(FALLIBLE.len()) as u32
-}
 
 /// The axes that are not indexed.
 fn others(axes: &[u8], rank: usize) -> impl Iterator<Item = usize> {
@@ -119,7 +113,7 @@ pub(crate) fn gather(exec: &Exec<'_>, axes: &[u8], job: &Job<'_>) -> Result<()> 
         args.push(total as u64).push(slice as u64);
         push_walk(&mut args, &slices);
         indices.push(&mut args, src.shape, &steps);
-        args.push(exec.stream.fault()).push(number(exec));
+        args.push(exec.stream.fault()).push(exec.number());
         exec.launch(key.clone(), grid, &args)
     })
 }
@@ -172,7 +166,7 @@ pub(crate) fn gather_axis(exec: &Exec<'_>, axis: usize, job: &Job<'_>) -> Result
         args.push(walk.size() as u32).push(src.strides[axis] as i64);
         args.push(src.shape[axis] as u64).push(axis as u32);
         push_walk(&mut args, &walk);
-        args.push(exec.stream.fault()).push(number(exec));
+        args.push(exec.stream.fault()).push(exec.number());
         let defs =
             defs![UNIT = unit_type(size), RANK = walk.rank(), NAXES = 1usize, TUPLES = 1usize];
         let key = Key::Family(Family::Index, "gather_axis", defs);
@@ -206,7 +200,7 @@ pub(crate) fn scatter(exec: &Exec<'_>, op: ScatterOp, axes: &[u8], job: &Job<'_>
         let mut args = Args::new();
         args.push(keys.ptr).push(count as u32);
         indices.push(&mut args, out.shape, &to);
-        args.push(exec.stream.fault()).push(number(exec));
+        args.push(exec.stream.fault()).push(exec.number());
         let defs = defs![NAXES = axes.len(), TUPLES = indices.walk.rank()];
         let key = Key::Family(Family::Index, "positions", defs);
         exec.launch(key, Grid::cover(count, 256), &args)?;
@@ -238,7 +232,7 @@ pub(crate) fn scatter_axis(
     args.push(keys.ptr).push(index.ptr as u64).push(index.dtype as i32).push(count as u32);
     args.push(to[axis] as i64).push(out.shape[axis] as u64).push(axis as u32);
     push_walk(&mut args, &walk);
-    args.push(exec.stream.fault()).push(number(exec));
+    args.push(exec.stream.fault()).push(exec.number());
     let defs = defs![RANK = walk.rank(), NAXES = 1usize, TUPLES = 1usize];
     let key = Key::Family(Family::Index, "axis_positions", defs);
     exec.launch(key, Grid::cover(count, 256), &args)?;
@@ -359,7 +353,7 @@ fn block(
             args.field(a as u32);
         });
         push_walk(&mut args, walk);
-        args.push(exec.stream.fault()).push(number(exec));
+        args.push(exec.stream.fault()).push(exec.number());
         let defs = defs![
             UNIT = unit_type(unit),
             NAXES = axes.len(),

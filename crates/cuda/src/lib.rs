@@ -43,10 +43,10 @@ mod source;
 pub mod stream;
 pub mod transfer;
 
-pub use device::Device;
+pub use device::{Device, PLACES};
 pub use driver::{DeviceInfo, devices};
 pub use error::{RunError, Unavailable, Unsupported};
 pub use graph::Graph;
-pub use run::CudaBackend;
+pub use run::{CudaBackend, lacks};
 pub use stream::{Event, Stream};
 pub use transfer::{Pinned, Traffic};

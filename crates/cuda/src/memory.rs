@@ -1,13 +1,15 @@
 //! Device memory: a stream-ordered pool with figures and limits.
 //!
 //! An allocation is usable by work enqueued after it on the same stream, and what is freed is handed
-//! out again by later allocations on that stream, without waiting. When the device has none left, what
-//! the pool keeps is given back and the request tried again, before it is an error.
+//! out again by later allocations on that stream, without waiting. Blocks of the device's own stream are
+//! kept by size, so that a loop does not ask the driver; the driver's pool is behind. When the device has
+//! none left, all that is kept is given back and the request tried again, before it is an error.
 
 use crate::device::Device;
 use crate::driver::{cu, sys};
 use crate::stream::Stream;
-use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError};
+use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError, Place};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 /// Sizes are rounded up to this: the alignment that kernels may count on.
@@ -59,10 +61,57 @@ impl Accounts {
     }
 }
 
+/// Freed blocks of the device's own stream, by size.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<Blocks>);
+
+#[derive(Default)]
+struct Blocks {
+    by_size: HashMap<usize, Vec<u64>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn with<T>(&self, f: impl FnOnce(&mut Blocks) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    fn take(&self, bytes: usize) -> Option<u64> {
+        self.with(|b| {
+            let ptr = b.by_size.get_mut(&bytes)?.pop()?;
+            b.bytes -= bytes;
+            Some(ptr)
+        })
+    }
+
+    /// Whether the block is kept.
+    fn put(&self, ptr: u64, bytes: usize, limit: usize) -> bool {
+        self.with(|b| {
+            let fits = b.bytes.saturating_add(bytes) <= limit;
+            if fits {
+                b.by_size.entry(bytes).or_default().push(ptr);
+                b.bytes += bytes;
+            }
+            fits
+        })
+    }
+
+    fn drain(&self) -> Vec<u64> {
+        self.with(|b| {
+            b.bytes = 0;
+            std::mem::take(&mut b.by_size).into_values().flatten().collect()
+        })
+    }
+}
+
 impl BlockSource for Device {
+    fn place(&self) -> Place {
+        self.place()
+    }
+
     fn release(&self, ptr: *mut u8, capacity: usize) {
         self.accounts.remove(capacity);
-        self.free(self.stream(), ptr as u64);
+        self.free(self.stream(), ptr as u64, capacity);
     }
 }
 
@@ -94,6 +143,11 @@ impl Device {
     /// Takes memory from the pool, in the order of `stream`.
     pub(crate) fn take(&self, stream: &Stream, bytes: usize) -> Result<u64, OpError> {
         let Some(raw) = self.raw else { return Ok(1 << 40) };
+        if std::ptr::eq(stream, self.stream())
+            && let Some(ptr) = self.kept.take(bytes)
+        {
+            return Ok(ptr);
+        }
         self.enter()?;
         let mut ptr = 0;
         let first = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw));
@@ -121,8 +175,14 @@ impl Device {
         OpError::new(ErrorKind::OutOfMemory, "alloc", message)
     }
 
-    /// Gives memory back, in the order of `stream`.
-    pub(crate) fn free(&self, stream: &Stream, ptr: u64) {
+    /// Gives memory of `bytes` bytes back, in the order of `stream`.
+    pub(crate) fn free(&self, stream: &Stream, ptr: u64, bytes: usize) {
+        if self.raw.is_some() && std::ptr::eq(stream, self.stream()) {
+            let limit = self.accounts.with(|f| f.cache_limit);
+            if self.kept.put(ptr, bytes, limit) {
+                return;
+            }
+        }
         if self.raw.is_some() && self.enter().is_ok() {
             // What can fail here is a device that has failed already, which its next use will tell.
             let _ = cu!(cuMemFreeAsync(ptr, stream.raw));
@@ -132,7 +192,10 @@ impl Device {
     /// Gives all cached memory back to the device, once the work that uses it is done.
     pub fn clear_cache(&self) {
         if let (Some(raw), Ok(())) = (self.raw, self.enter()) {
-            let _ = self.stream().wait();
+            for ptr in self.kept.drain() {
+                let _ = cu!(cuMemFreeAsync(ptr, self.stream().raw));
+            }
+            let _ = self.stream().sync();
             let _ = cu!(cuMemPoolTrimTo(raw.pool, 0));
         }
     }
@@ -150,12 +213,15 @@ impl Device {
         use sys::CUmemPool_attribute as A;
         let reserved = self.pool_figure(A::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT);
         let used = self.pool_figure(A::CU_MEMPOOL_ATTR_USED_MEM_CURRENT);
+        let moved = self.traffic();
         self.accounts.with(|f| MemoryStats {
             active: f.active,
             peak: f.peak,
-            cache: reserved.saturating_sub(used),
+            cache: reserved.saturating_sub(used) + self.kept.with(|b| b.bytes),
             limit: f.limit,
             cache_limit: f.cache_limit,
+            uploaded: moved.up,
+            downloaded: moved.down,
         })
     }
 
@@ -171,7 +237,11 @@ impl Device {
             let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
             let _ = cu!(cuMemPoolSetAttribute(raw.pool, threshold, (&raw mut keep).cast()));
         }
-        self.accounts.with(|f| std::mem::replace(&mut f.cache_limit, bytes))
+        let old = self.accounts.with(|f| std::mem::replace(&mut f.cache_limit, bytes));
+        if self.kept.with(|b| b.bytes) > bytes {
+            self.clear_cache();
+        }
+        old
     }
 
     /// Starts `peak` anew at `active`.
@@ -184,24 +254,36 @@ impl Device {
 pub(crate) struct Scratch<'a> {
     stream: &'a Stream,
     pub(crate) ptr: u64,
+    bytes: usize,
 }
 
 impl<'a> Scratch<'a> {
     pub(crate) fn new(stream: &'a Stream, bytes: usize) -> Result<Scratch<'a>, OpError> {
         let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
-        Ok(Scratch { stream, ptr: stream.device().take(stream, bytes)? })
+        Ok(Scratch { stream, ptr: stream.device().take(stream, bytes)?, bytes })
     }
 }
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        self.stream.device().free(self.stream, self.ptr);
+        self.stream.device().free(self.stream, self.ptr, self.bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_are_kept_by_size_and_up_to_a_limit() {
+        let kept = Kept::default();
+        assert!(kept.put(1, 256, 600) && kept.put(2, 256, 600) && !kept.put(3, 256, 600));
+        assert_eq!((kept.take(512), kept.take(256), kept.with(|b| b.bytes)), (None, Some(2), 256));
+        assert!(kept.put(4, 512, usize::MAX));
+        let mut all = kept.drain();
+        all.sort_unstable();
+        assert_eq!((all, kept.with(|b| b.bytes), kept.take(256)), (vec![1, 4], 0, None));
+    }
 
     #[test]
     fn limits_are_errors() {

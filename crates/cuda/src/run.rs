@@ -1,14 +1,16 @@
 //! From a primitive to the file of its family.
 
-use crate::error::{Result, RunError};
+use crate::error::{Result, RunError, Unsupported};
 use crate::exec::Exec;
+use crate::layout::row_major;
 use crate::stream::Stream;
 use crate::{
     Device, arange, attention, copy, elementwise, index, matmul, quantized, random, reduce,
 };
 use crate::{rope, rows, scan, sort};
 use lazul_ir::{
-    Backend, Buffer, FastOp, Job, MemoryStats, OpError, Prim, QuantizedOp, StepOp, Work,
+    Axes, Backend, Buffer, FastOp, Job, MemoryStats, OpError, Operand, Prim, QuantizedOp, ReduceOp,
+    StepOp, Tape, Target, Work,
 };
 
 impl Stream {
@@ -26,13 +28,27 @@ impl Stream {
     /// is done; targets must not overlap one another, nor an operand except as [`lazul_ir::Target`]
     /// allows.
     pub unsafe fn enqueue(&self, job: &Job<'_>) -> Result<(), RunError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.enqueue_tagged(job, 0) }
+    }
+
+    /// As [`Stream::enqueue`]; an index out of bounds is noted with `tag`, a number of 24 bits, for
+    /// [`Stream::take_fault`].
+    ///
+    /// # Errors
+    /// As [`Stream::enqueue`].
+    ///
+    /// # Safety
+    /// As [`Stream::enqueue`].
+    pub unsafe fn enqueue_tagged(&self, job: &Job<'_>, tag: u32) -> Result<(), RunError> {
         self.device().enter()?;
-        let exec = &Exec { stream: self, op: job.name() };
+        if let Some(why) = lacks(&job.work) {
+            return Err(Unsupported { op: job.name(), why }.into());
+        }
+        let exec = &Exec { stream: self, op: job.name(), tag };
         let prim = match job.work {
             Work::Fused(tape) => return elementwise::run(exec, tape, job.inputs, job.outputs),
-            Work::Reduced { .. } => {
-                return exec.unsupported("reductions of values as they are made");
-            }
+            Work::Reduced { tape, op, axes } => return reduced(exec, tape, op, axes, job),
             Work::Prim(prim) => prim,
         };
         match prim {
@@ -59,21 +75,12 @@ impl Stream {
             Prim::DynamicSliceUpdate { axes } => index::dynamic_slice_update(exec, axes, job),
             Prim::Concatenate { axis } => copy::concatenate(exec, *axis as usize, job),
             Prim::RandomBits => random::bits(exec, job),
-            Prim::Quantized(
-                QuantizedOp::Quantize(q)
-                | QuantizedOp::Dequantize(q)
-                | QuantizedOp::Matmul { quantization: q, .. },
-            ) if !q.is_affine() || q.bits() == 1 => {
-                exec.unsupported("only affine codes of two bits and more")
-            }
-            Prim::Quantized(QuantizedOp::FakeQuantize(_) | QuantizedOp::GatherMatmul { .. }) => {
-                exec.unsupported("only quantize, dequantize and the plain product")
-            }
-            Prim::SearchSorted { .. }
+            Prim::Quantized(QuantizedOp::FakeQuantize(_) | QuantizedOp::GatherMatmul { .. })
+            | Prim::SearchSorted { .. }
             | Prim::Conv(_)
             | Prim::Fft { .. }
             | Prim::Linalg(_)
-            | Prim::Grouped(_) => exec.unsupported("this family has no kernel here"),
+            | Prim::Grouped(_) => exec.unsupported(NO_FAMILY),
             Prim::Quantized(QuantizedOp::Quantize(q)) => quantized::quantize(exec, *q, job),
             Prim::Quantized(QuantizedOp::Dequantize(q)) => quantized::dequantize(exec, *q, job),
             Prim::Quantized(QuantizedOp::Matmul { quantization, transpose }) => {
@@ -87,13 +94,50 @@ impl Stream {
                     rows::layer_norm(exec, eps.get(), *weight, *bias, job)
                 }
                 FastOp::Rope { .. } => rope::rope(exec, op, job),
-                FastOp::Attention { length: true, .. } => {
-                    exec.unsupported("attention over a part of the keys")
-                }
                 FastOp::Attention { .. } => attention::attention(exec, op, job),
             },
         }
     }
+}
+
+const NO_FAMILY: &str = "this family has no kernel here";
+
+/// Why there is no kernel for such work whatever the operands are; `None` where there may be one.
+pub fn lacks(work: &Work<'_>) -> Option<&'static str> {
+    let Work::Prim(prim) = work else { return None };
+    match prim {
+        Prim::Quantized(QuantizedOp::FakeQuantize(_) | QuantizedOp::GatherMatmul { .. }) => {
+            Some("only quantize, dequantize and the plain product")
+        }
+        Prim::Quantized(
+            QuantizedOp::Quantize(q)
+            | QuantizedOp::Dequantize(q)
+            | QuantizedOp::Matmul { quantization: q, .. },
+        ) => (!q.is_affine() || q.bits() == 1).then_some("only affine codes of two bits and more"),
+        Prim::SearchSorted { .. }
+        | Prim::Conv(_)
+        | Prim::Fft { .. }
+        | Prim::Linalg(_)
+        | Prim::Grouped(_) => Some(NO_FAMILY),
+        _ => None,
+    }
+}
+
+/// The program's values in memory of their own, and these reduced.
+fn reduced(exec: &Exec<'_>, tape: &Tape, op: ReduceOp, axes: &Axes, job: &Job<'_>) -> Result<()> {
+    let [(_, dtype)] = tape.outputs[..] else {
+        return exec.unsupported("several results to reduce");
+    };
+    let Some(shape) = job.inputs.first().map(|i| i.shape) else {
+        return exec.unsupported("values that depend on nothing");
+    };
+    let values = exec.scratch(shape.iter().product::<usize>() * dtype.size())?;
+    let target = Target { ptr: values.ptr as *mut u8, dtype, shape };
+    elementwise::run(exec, tape, job.inputs, &[target])?;
+    let strides = row_major(shape);
+    let operand = Operand { ptr: values.ptr as *const u8, dtype, shape, strides: &strides };
+    let job = Job { work: job.work, inputs: &[operand], outputs: job.outputs };
+    reduce::reduce(exec, op, axes, &job)
 }
 
 /// A device as a backend whose jobs end before `run` returns. Graphs that keep a device busy use

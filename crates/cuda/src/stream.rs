@@ -35,20 +35,24 @@ struct Fault {
 }
 
 /// Operations that can fail while they run, by the number that kernels note.
-pub(crate) const FALLIBLE: [&str; 6] = [
+pub(crate) const FALLIBLE: [&str; 7] = [
     "take",
     "take_along_axis",
     "scatter",
     "put_along_axis",
     "dynamic_slice",
     "dynamic_slice_update",
+    ATTENTION,
 ];
+
+const ATTENTION: &str = "scaled_dot_product_attention";
 
 impl Fault {
     fn error(&self) -> OpError {
-        let op = FALLIBLE.get(self.op as usize).copied().unwrap_or("cuda");
+        let op = FALLIBLE.get((self.op & 0xff) as usize).copied().unwrap_or("cuda");
         let Fault { index, axis, block, size, .. } = *self;
         let message = match block {
+            _ if op == ATTENTION => format!("{index} keys in use, but there is room for {size}"),
             0 | 1 => format!("index {index} is out of bounds for axis {axis} of size {size}"),
             _ => format!(
                 "a block of {block} at index {index} is out of bounds for axis {axis} of size {size}"
@@ -94,25 +98,46 @@ impl Stream {
         self.fault_address
     }
 
+    /// Waits until everything enqueued so far is done, and leaves a note of an index out of bounds
+    /// where it is.
+    ///
+    /// # Errors
+    /// The driver's, if the device failed.
+    pub fn sync(&self) -> Result<(), OpError> {
+        if self.device.is_compile_only() {
+            return Ok(());
+        }
+        self.device.enter()?;
+        cu!(cuStreamSynchronize(self.raw))
+    }
+
     /// Waits until everything enqueued so far is done.
     ///
     /// # Errors
     /// [`ErrorKind::Index`] if a kernel met an index out of bounds since the last call, in whichever
     /// of the jobs; the driver's, if the device failed.
     pub fn wait(&self) -> Result<(), OpError> {
-        if self.device.is_compile_only() {
-            return Ok(());
+        self.take_fault()?.map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Waits until everything enqueued so far is done; answers the first index out of bounds that a
+    /// kernel met since the last call, with the tag that its job had.
+    ///
+    /// # Errors
+    /// The driver's, if the device failed.
+    pub fn take_fault(&self) -> Result<Option<(u32, OpError)>, OpError> {
+        self.sync()?;
+        if self.fault.is_null() {
+            return Ok(None);
         }
-        self.device.enter()?;
-        cu!(cuStreamSynchronize(self.raw))?;
         // SAFETY: memory of this stream; kernels that write it are done.
         let fault = unsafe { self.fault.read_volatile() };
         if fault.code == 0 {
-            return Ok(());
+            return Ok(None);
         }
         // SAFETY: as above.
         unsafe { self.fault.cast::<u8>().write_bytes(0, size_of::<Fault>()) };
-        Err(fault.error())
+        Ok(Some((fault.op >> 8, fault.error())))
     }
 
     /// Whether everything enqueued so far is done.

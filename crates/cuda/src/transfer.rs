@@ -140,14 +140,28 @@ impl Stream {
     /// # Safety
     /// `src` must be device memory of that many bytes.
     pub unsafe fn download(&self, dst: &mut [u8], src: *const u8) -> Result<(), OpError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.read(dst, src) }?;
+        self.wait()
+    }
+
+    /// Copies device memory at `src` to `dst`, after everything enqueued before, and waits for
+    /// it. What jobs noted of indices out of bounds stays noted.
+    ///
+    /// # Errors
+    /// The driver's, if the device failed.
+    ///
+    /// # Safety
+    /// `src` must be device memory of that many bytes.
+    pub unsafe fn read(&self, dst: &mut [u8], src: *const u8) -> Result<(), OpError> {
         if dst.is_empty() || self.device().is_compile_only() {
-            return self.wait();
+            return self.sync();
         }
         self.device().enter()?;
         let total = dst.len() as u64;
         if dst.len() <= SMALL {
             cu!(cuMemcpyDtoHAsync_v2(dst.as_mut_ptr().cast(), src as u64, dst.len(), self.raw))?;
-            self.wait()?;
+            self.sync()?;
         } else {
             self.with_staging(|pieces| {
                 let start = |i: usize, len: usize, piece: &Pinned| -> Result<Event, OpError> {
@@ -167,7 +181,7 @@ impl Stream {
                     arrived.map_or(Ok(()), |event| event.wait())?;
                     part.copy_from_slice(&pieces[i % 2].bytes()[..part.len()]);
                 }
-                self.wait()
+                self.sync()
             })?;
         }
         self.device().moved.down.fetch_add(total, Ordering::Relaxed);

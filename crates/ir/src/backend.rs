@@ -15,6 +15,10 @@ pub struct MemoryStats {
     pub limit: usize,
     /// `cache` may not pass this.
     pub cache_limit: usize,
+    /// Copied from the host's memory to a device's since the program started.
+    pub uploaded: u64,
+    /// Copied from a device's memory to the host's since the program started.
+    pub downloaded: u64,
 }
 
 /// A device that holds memory and runs jobs.

@@ -1,9 +1,24 @@
 //! Handles to memory.
+//!
+//! A block lies in one *place*: the host's memory, or a device's. What is written once and then only
+//! read may have replicas in other places; they hang on the block, so that whoever shares the block
+//! shares them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Number of a place of memory: [`HOST`], or what a device was given.
+pub type Place = u8;
+
+/// The host's memory.
+pub const HOST: Place = 0;
 
 /// Where a block of memory goes back to when its last handle is dropped.
 pub trait BlockSource: Send + Sync {
+    /// Where its blocks lie.
+    fn place(&self) -> Place {
+        HOST
+    }
+
     /// Takes back `capacity` bytes at `ptr`, which this source handed out.
     fn release(&self, ptr: *mut u8, capacity: usize);
 }
@@ -12,7 +27,10 @@ struct Block {
     ptr: *mut u8,
     len: usize,
     capacity: usize,
+    place: Place,
     source: &'static dyn BlockSource,
+    /// The same bytes in other places.
+    replicas: Mutex<Vec<Buffer>>,
 }
 
 // SAFETY: a block is plain memory; who may write it when is decided by the evaluator, which hands a
@@ -35,15 +53,55 @@ impl Buffer {
     /// Wraps memory that came from `source`: `len` usable bytes of `capacity` at `ptr`.
     ///
     /// # Safety
-    /// `ptr` must be valid for reads and writes of `capacity` bytes until `source.release` is
-    /// called, and nobody else may own it.
+    /// `ptr` must be valid for reads and writes of `capacity` bytes, by whoever works in the source's place,
+    /// until `source.release` is called, and nobody else may own it.
     pub unsafe fn new(
         ptr: *mut u8,
         len: usize,
         capacity: usize,
         source: &'static dyn BlockSource,
     ) -> Buffer {
-        Buffer(Arc::new(Block { ptr, len, capacity, source }))
+        let (place, replicas) = (source.place(), Mutex::new(Vec::new()));
+        Buffer(Arc::new(Block { ptr, len, capacity, place, source, replicas }))
+    }
+
+    /// Where the memory lies.
+    #[inline]
+    pub fn place(&self) -> Place {
+        self.0.place
+    }
+
+    fn replicas(&self) -> MutexGuard<'_, Vec<Buffer>> {
+        self.0.replicas.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The memory in `place`: this, or a replica that is there already.
+    pub fn at(&self, place: Place) -> Option<Buffer> {
+        if self.0.place == place {
+            return Some(self.clone());
+        }
+        self.replicas().iter().find(|r| r.0.place == place).cloned()
+    }
+
+    /// Hangs a replica on the block, unless its place has one; gives the one that is there then.
+    pub fn add_replica(&self, replica: Buffer) -> Buffer {
+        let mut replicas = self.replicas();
+        if let Some(there) = replicas.iter().find(|r| r.0.place == replica.0.place) {
+            return there.clone();
+        }
+        replicas.push(replica.clone());
+        replica
+    }
+
+    /// Drops all replicas, because the block is about to change.
+    pub fn drop_replicas(&self) {
+        let replicas = std::mem::take(&mut *self.replicas());
+        drop(replicas);
+    }
+
+    /// Bytes reserved for replicas.
+    pub fn replicated(&self) -> usize {
+        self.replicas().iter().map(Buffer::capacity).sum()
     }
 
     /// The address of the first byte.

@@ -27,7 +27,7 @@ pub mod shape;
 pub mod tape;
 
 pub use backend::{Backend, MemoryStats};
-pub use buffer::{BlockSource, Buffer};
+pub use buffer::{BlockSource, Buffer, HOST, Place};
 pub use check::{Spec, check};
 pub use conv::{ConvAxis, ConvOp};
 pub use dtype::{DType, Element, Kind};

@@ -29,8 +29,9 @@ fn row<'a>(line: &'a str, before: &str) -> Option<&'a str> {
     let name = line.strip_prefix("    ")?.split(' ').next()?;
     let documented = before.starts_with("    /// ") && line.ends_with(';');
     let word = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    let item = ["pub", "type", "const", "static", "use", "mod", "fn", "let", "struct", "enum"]
-        .contains(&name);
+    let item =
+        ["pub", "type", "const", "static", "use", "mod", "fn", "let", "struct", "enum", "unsafe"]
+            .contains(&name);
     (documented && word && !item).then_some(name)
 }
 

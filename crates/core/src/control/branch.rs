@@ -3,6 +3,7 @@
 use super::Control;
 use super::graph::{Graph, Spec, spec};
 use super::whiles::truth;
+use crate::device::choice::Places;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Data, Inputs, Op};
 use crate::ops::elementwise::where_;
@@ -121,11 +122,11 @@ impl Branch {
         graph.replay(arguments, captures)
     }
 
-    pub(super) fn run(&self, mut inputs: Vec<Data>) -> Result<Vec<Data>> {
+    pub(super) fn run(&self, mut inputs: Vec<Data>, places: Places) -> Result<Vec<Data>> {
         let rest = inputs.split_off(1);
         let [a, b] = self.parts(&rest);
         drop(rest);
-        if truth(&inputs[0]) { self.then.run(a) } else { self.other.run(b) }
+        if truth(&inputs[0])? { self.then.run(a, places) } else { self.other.run(b, places) }
     }
 
     pub(super) fn vjp(

@@ -6,6 +6,7 @@
 //! it can be written out again as ordinary nodes on other arrays ([`Graph::replay`]), which is how
 //! transforms see through it.
 
+use crate::device::choice::{Places, UNSET, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::claim::{Ids, Role, Value};
 use crate::eval::plan::{Plan, plan};
@@ -158,14 +159,14 @@ impl Graph {
     }
 
     /// Runs the graph on the data of arguments and captures, in that order.
-    pub(crate) fn run(&self, inputs: Vec<Data>) -> Result<Vec<Data>> {
+    pub(crate) fn run(&self, inputs: Vec<Data>, places: Places) -> Result<Vec<Data>> {
         let fuse = fusion();
         let closed = self.closed[fuse as usize].get_or_init(|| self.close(fuse));
         if closed.leaves.len() != inputs.len() {
             return Err(Error::new(ErrorKind::Internal, "eval", "a function lacks an argument"));
         }
         let leaves = closed.leaves.iter().copied().zip(inputs);
-        run_closed(&closed.values, &closed.plan, leaves, &closed.outputs)
+        run_closed(&closed.values, &closed.plan, leaves, &closed.outputs, places)
     }
 
     fn close(&self, fuse: bool) -> Closed {
@@ -269,11 +270,14 @@ impl Array {
     /// A node like this one on other inputs.
     pub(crate) fn rebuilt(&self, op: Op, inputs: Inputs) -> Array {
         let node = &self.0;
-        if node.more.is_empty() {
-            return Array::lazy(op, inputs, node.shape.clone(), node.dtype, node.site);
-        }
-        let outputs: Vec<Spec> =
-            [spec(self)].into_iter().chain(node.more.iter().cloned()).collect();
-        Array::group(op, inputs, &outputs, node.site)
+        let build = || {
+            if node.more.is_empty() {
+                return Array::lazy(op, inputs, node.shape.clone(), node.dtype, node.site);
+            }
+            let outputs: Vec<Spec> =
+                [spec(self)].into_iter().chain(node.more.iter().cloned()).collect();
+            Array::group(op, inputs, &outputs, node.site)
+        };
+        if node.device == UNSET { build() } else { within(node.device, build) }
     }
 }

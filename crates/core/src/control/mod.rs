@@ -21,6 +21,7 @@ pub use scan::{Loop, scan, scan_with};
 pub use shapeless::{compile_shapeless, compile_shapeless_with_state};
 pub use whiles::while_loop;
 
+use crate::device::choice::Places;
 use crate::error::Result;
 use crate::node::{Array, Data};
 use crate::rules::{Call, Outputs, Slots};
@@ -51,13 +52,14 @@ impl Control {
         }
     }
 
-    /// The results' data from the inputs'.
-    pub(crate) fn run(&self, inputs: Vec<Data>) -> Result<Vec<Data>> {
+    /// The results' data from the inputs'; what was built for no device in particular runs in the default
+    /// one of `places`.
+    pub(crate) fn run(&self, inputs: Vec<Data>, places: Places) -> Result<Vec<Data>> {
         match self {
-            Control::Call(c) => c.graph.run(inputs),
-            Control::Scan(s) => s.run(inputs),
-            Control::While(w) => w.run(inputs),
-            Control::Branch(b) => b.run(inputs),
+            Control::Call(c) => c.graph.run(inputs, places),
+            Control::Scan(s) => s.run(inputs, places),
+            Control::While(w) => w.run(inputs, places),
+            Control::Branch(b) => b.run(inputs, places),
             Control::Custom(c) => Ok(c.run(inputs)),
         }
     }

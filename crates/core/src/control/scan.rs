@@ -7,8 +7,10 @@
 use super::Control;
 use super::graph::{Graph, Spec, spec};
 use crate::array::check_shape;
+use crate::device::choice::Places;
+use crate::device::replica::alloc;
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{backend, run::launch};
+use crate::eval::view::copy_to;
 use crate::node::{Array, Data, Inputs, Op};
 use crate::ops::error;
 use crate::rules::{Call, Outputs, Slots, all_batched, batch_shape, none, or_zeros};
@@ -16,7 +18,7 @@ use crate::scope::call_site;
 use crate::trace::inherited;
 use crate::transforms::{pulled_through, pushed_through, vectorised_through};
 use crate::tree::{IntoResult, Tree, structure_of};
-use lazul_ir::{Buffer, Operand, Prim, Shape, Strides, Target};
+use lazul_ir::{Buffer, Place, Shape, Strides};
 use std::sync::Arc;
 
 /// How a loop runs.
@@ -192,13 +194,14 @@ fn slice(data: &Data, i: usize) -> Data {
 struct Stack {
     buffer: Buffer,
     spec: Spec,
+    place: Place,
 }
 
 impl Stack {
-    fn new(spec: Spec, length: usize) -> Result<Stack> {
+    fn new(spec: Spec, length: usize, place: Place) -> Result<Stack> {
         // The node's shapes were checked, and so their bytes can be counted.
         let bytes = batch_shape(&spec.0, length).size() * spec.1.size();
-        Ok(Stack { buffer: backend().alloc(bytes)?, spec })
+        Ok(Stack { buffer: alloc(place, bytes)?, spec, place })
     }
 
     fn put(&self, i: usize, data: &Data) -> Result<()> {
@@ -207,11 +210,9 @@ impl Stack {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the buffer holds `length` slices of `bytes` bytes, and `i` is below the length.
-        let ptr = unsafe { self.buffer.ptr().add(i * bytes) };
-        let (dtype, strides) = (*dtype, &data.strides);
-        let from = Operand { ptr: data.ptr(dtype), dtype, shape, strides };
-        launch(&Prim::Copy, &[from], &[Target { ptr, dtype, shape }])
+        // The buffer holds `length` slices of `bytes` bytes, and `i` is below the length.
+        let ptr = self.buffer.ptr().wrapping_add(i * bytes);
+        copy_to(self.place, data, shape, *dtype, ptr)
     }
 
     fn done(self, length: usize) -> Data {
@@ -220,12 +221,12 @@ impl Stack {
 }
 
 impl Scan {
-    pub(super) fn run(&self, mut inputs: Vec<Data>) -> Result<Vec<Data>> {
+    pub(super) fn run(&self, mut inputs: Vec<Data>, places: Places) -> Result<Vec<Data>> {
         let captures = inputs.split_off(self.carries + self.xs);
         let xs = inputs.split_off(self.carries);
         let mut carry = inputs;
         let stacks = |arrays: &[Array]| -> Result<Vec<Stack>> {
-            arrays.iter().map(|a| Stack::new(spec(a), self.length)).collect()
+            arrays.iter().map(|a| Stack::new(spec(a), self.length, places.default)).collect()
         };
         let ys = stacks(&self.body.outputs[self.carries..])?;
         let history = stacks(&self.body.arguments[..if self.history { self.carries } else { 0 }])?;
@@ -237,7 +238,7 @@ impl Scan {
             let mut given = carry;
             given.extend(xs.iter().map(|x| slice(x, i)));
             given.extend(captures.iter().cloned());
-            let mut made = self.body.run(given)?;
+            let mut made = self.body.run(given, places)?;
             let y = made.split_off(self.carries);
             for (stack, y) in ys.iter().zip(&y) {
                 stack.put(i, y)?;

@@ -2,6 +2,8 @@
 
 use super::Control;
 use super::graph::{Graph, Spec, spec};
+use crate::device::choice::Places;
+use crate::device::launch::settle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Data, Inputs, Op};
 use crate::ops::elementwise::where_;
@@ -10,7 +12,7 @@ use crate::rules::{Call, Outputs, Slots, all_batched, none, or_zeros};
 use crate::scope::call_site;
 use crate::transforms::{pushed_through, vectorised_through};
 use crate::tree::{IntoResult, Tree, structure_of};
-use lazul_ir::DType;
+use lazul_ir::{DType, HOST};
 use std::sync::Arc;
 
 /// The node: inputs are first values, captures of the condition, captures of the body.
@@ -107,10 +109,20 @@ fn repeated(
 }
 
 /// The one bool that `data` holds.
-pub(super) fn truth(data: &Data) -> bool {
-    // SAFETY: the data is one initialised bool, as was checked when its function was traced; bools are
-    // bytes of 0 or 1.
-    unsafe { *data.ptr(DType::Bool) != 0 }
+pub(super) fn truth(data: &Data) -> Result<bool> {
+    let place = data.home();
+    if place == HOST {
+        let held = data.at(HOST, DType::Bool)?;
+        // SAFETY: the data is one initialised bool, as was checked when its function was traced; bools
+        // are bytes of 0 or 1.
+        return Ok(unsafe { *held.ptr != 0 });
+    }
+    let mut byte = 0u8;
+    // SAFETY: as above, on a device.
+    unsafe { data.download(place, DType::Bool, &mut byte, 1) }?;
+    // What an index out of bounds left behind decides nothing.
+    settle()?;
+    Ok(byte != 0)
 }
 
 impl While {
@@ -124,17 +136,17 @@ impl While {
         (init, condition, body)
     }
 
-    pub(super) fn run(&self, mut inputs: Vec<Data>) -> Result<Vec<Data>> {
+    pub(super) fn run(&self, mut inputs: Vec<Data>, places: Places) -> Result<Vec<Data>> {
         let mut captures = inputs.split_off(self.values());
         let of_body = captures.split_off(self.condition.captures.len());
         let mut values = inputs;
         loop {
             let given = values.iter().chain(&captures).cloned().collect();
-            if !truth(&self.condition.run(given)?[0]) {
+            if !truth(&self.condition.run(given, places)?[0])? {
                 return Ok(values);
             }
             values.extend(of_body.iter().cloned());
-            values = self.body.run(values)?;
+            values = self.body.run(values, places)?;
         }
     }
 

@@ -3,6 +3,7 @@
 use super::claim::{Ids, OpKey, Program, Role, op_key};
 use super::fusion;
 use super::plan::{Plan, plan};
+use crate::device::choice::Choice;
 use lazul_ir::{DType, Prim, Shape};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,7 +30,7 @@ struct Entry {
 #[derive(PartialEq)]
 enum Form {
     Leaf { shape: Shape, dtype: DType },
-    Step { op: Key, ids: Ids, shape: Shape, dtype: DType, held: bool },
+    Step { op: Key, ids: Ids, shape: Shape, dtype: DType, held: bool, device: Choice },
 }
 
 #[derive(PartialEq)]
@@ -55,7 +56,8 @@ impl Form {
                     OpKey::Identity => Key::Identity,
                     OpKey::Control => Key::Control,
                 };
-                Form::Step { op, ids: ids.clone(), shape, dtype, held: value.held }
+                let (held, device) = (value.held, node.device);
+                Form::Step { op, ids: ids.clone(), shape, dtype, held, device }
             }
         }
     }
@@ -66,9 +68,13 @@ impl Form {
             (Form::Leaf { shape, dtype }, Role::Leaf) => {
                 *shape == node.shape && *dtype == node.dtype
             }
-            (Form::Step { op, ids, shape, dtype, held }, Role::Step { op: op2, ids: ids2, .. }) => {
+            (
+                Form::Step { op, ids, shape, dtype, held, device },
+                Role::Step { op: op2, ids: ids2, .. },
+            ) => {
                 ids == ids2
                     && *held == value.held
+                    && *device == node.device
                     && *dtype == node.dtype
                     && *shape == node.shape
                     && match (op, op_key(op2)) {

@@ -4,14 +4,18 @@
 use super::cache::plan_for;
 use super::claim::{Program, Role, claim};
 use super::plan::{Plan, Work};
+use crate::device::Device;
+use crate::device::accelerator::accelerator;
+use crate::device::choice::Places;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Op};
-use lazul_ir::Prim;
+use lazul_ir::{HOST, Prim};
 use std::fmt::Write;
 
 /// Describes how an array would be computed, without computing it: one line a step, with the operation or
 /// the fused operations, the result, the bytes read and written, which operand's memory is used again,
-/// and for an element-wise step that stands alone why it was not fused.
+/// for an element-wise step that stands alone why it was not fused, and where it runs if that is not the
+/// CPU, or why it runs there all the same.
 ///
 /// With `LAZUL_EXPLAIN=1` in the environment every evaluation prints this to stderr first.
 ///
@@ -69,6 +73,7 @@ fn result(program: &Program, id: u32) -> String {
 pub(super) fn describe(program: &Program, plan: &Plan) -> String {
     let mut out = String::new();
     let (mut total, mut steps) = (0usize, 0usize);
+    let places = Places::choose(|place| super::run::suits(&program.values, place));
     for stage in &plan.stages {
         let release = &plan.released[stage.release.start as usize..stage.release.end as usize];
         let (what, inputs, outputs, note) = match &stage.work {
@@ -105,6 +110,10 @@ pub(super) fn describe(program: &Program, plan: &Plan) -> String {
                 (what, ids.to_vec(), vec![*id], note)
             }
         };
+        let note = match &places {
+            Ok(places) => note + &whereabouts(program, *places, &stage.work),
+            Err(error) => format!("{note}; {}", error.message()),
+        };
         steps += 1;
         let mut inputs = inputs;
         inputs.sort_unstable();
@@ -122,6 +131,30 @@ pub(super) fn describe(program: &Program, plan: &Plan) -> String {
     }
     let _ = writeln!(out, "{steps} steps, {total} B moved");
     out
+}
+
+/// Where a step runs, if that is a device or was meant to be one.
+fn whereabouts(program: &Program, places: Places, work: &Work) -> String {
+    let id = match work {
+        Work::Single(id) => *id,
+        Work::Fused(fused) => *fused.outputs.last().expect("a region has an output"),
+    };
+    let value = &program.values[id as usize];
+    let place = places.of(value.node.0.device);
+    if place == HOST {
+        return String::new();
+    }
+    let device = Device::of(place);
+    let lacks = match (&value.role, work) {
+        (Role::Step { op: Op::Prim(prim), .. }, Work::Single(_)) => {
+            accelerator(place).ok().and_then(|a| a.lacks(&lazul_ir::Work::Prim(prim)))
+        }
+        _ => None,
+    };
+    match lacks {
+        Some(why) => format!("; on cpu, because {device} has no kernel: {why}"),
+        None => format!("; on {device}"),
+    }
 }
 
 /// Why an element-wise step runs by itself.

@@ -1,7 +1,7 @@
 //! Finding element-wise regions that run in one pass, and writing their tapes.
 //!
 //! A region grows backwards from one value, its root: a value joins if it is element-wise, has the
-//! root's shape, and all that read it are inside. So nothing outside waits for a part of the region,
+//! root's shape and device, and all that read it are inside. So nothing outside waits for a part of the region,
 //! and a value inside that somebody still holds is just one more output. A root may also be a reduction
 //! over the first or the last axes of element-wise values that nobody else wants: these are then never
 //! written to memory.
@@ -75,7 +75,9 @@ fn reduction(values: &[Value], id: u32) -> Option<(ReduceOp, &Axes, u32)> {
     // Neighbours that are folded together, or beside one another.
     let run: usize =
         if last { shape[rank - k..].iter().product() } else { shape[k..].iter().product() };
-    let alone = operand.uses == 1 && !operand.held;
+    let alone = operand.uses == 1
+        && !operand.held
+        && operand.node.0.device == values[id as usize].node.0.device;
     (alone && (last || first) && run >= LEAST_RUN && elementwise(values, ids[0]).is_some())
         .then_some((*op, axes, ids[0]))
 }
@@ -100,6 +102,7 @@ pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
                 && steps[want as usize] < MOST_STEPS
                 && inputs[want as usize] as usize + ids.len() <= MOST_INPUTS
                 && *space(values, want) == values[id as usize].node.0.shape
+                && values[want as usize].node.0.device == values[id as usize].node.0.device
                 // A reduction's region has no other output.
                 && !(values[id as usize].held && reduction(values, want).is_some());
             region = if fits { want } else { id };

@@ -14,6 +14,7 @@ mod explain;
 mod fuse;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod view;
 
 pub use explain::explain;
 
@@ -23,7 +24,7 @@ use lazul_cpu::CpuBackend;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
-/// The backend that work runs on.
+/// The backend of the host, which is always there.
 pub(crate) fn backend() -> &'static dyn lazul_ir::Backend {
     static CPU: CpuBackend = CpuBackend;
     &CPU
@@ -76,7 +77,7 @@ impl Ticket {
 pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
     while let Some(program) = claim::claim(&roots)? {
-        match execute(program) {
+        match execute(program, true) {
             Outcome::Done(result) => return result,
             // What another evaluation could not compute is lazy again; whether these arrays need the
             // part that failed shows when it is claimed here.
@@ -112,7 +113,7 @@ pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()>
     };
     drop(order);
     // A program that could not be sent runs here.
-    sent.or_else(|program| match execute(program) {
+    sent.or_else(|program| match execute(program, false) {
         Outcome::Done(result) => result,
         Outcome::OthersFailed(error) => Err(error),
     })
@@ -130,7 +131,7 @@ fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
                     for program in receive {
                         // Errors stay in the ticket, and what was not computed stays lazy: whoever
                         // reads it next finds out. A panic must not end the queue.
-                        let run = std::panic::AssertUnwindSafe(|| execute(program));
+                        let run = std::panic::AssertUnwindSafe(|| execute(program, false));
                         let _ = std::panic::catch_unwind(run);
                     }
                 })
@@ -148,8 +149,9 @@ enum Outcome {
     OthersFailed(Error),
 }
 
-/// Waits for what a program needs from others, runs it, and tells those who wait for it.
-fn execute(program: claim::Program) -> Outcome {
+/// Waits for what a program needs from others, runs it, and tells those who wait for it. With `wait`,
+/// devices are done when it returns; without, reading what it gave waits for them.
+fn execute(program: claim::Program, wait: bool) -> Outcome {
     /// Finishes the ticket even if something below panics: nobody waits for ever.
     struct Finish(Arc<Ticket>);
     impl Drop for Finish {
@@ -174,7 +176,7 @@ fn execute(program: claim::Program) -> Outcome {
     if explain::asked() {
         eprint!("{}", explain::describe(&program, &plan));
     }
-    let result = run::run(&mut program, &plan);
+    let result = run::run(&mut program, &plan, wait);
     // The program's hold on its arrays ends first: those who wait may then use up their memory.
     drop(program);
     finish.0.finish(result.clone());

@@ -1,37 +1,64 @@
 //! Running a planned program.
 //!
 //! Each value has a slot for its memory and layout while the program runs. A stage takes its operands
-//! from their slots, gets memory for its results (or an operand's, where nobody else needs that any
-//! more: donation), and hands a job to the backend. Views only compute a layout.
+//! from their slots, in the place where it runs, gets memory there for its results (or an operand's, where
+//! nobody else needs that any more: donation), and hands over a job. What a device has no kernel for runs
+//! on the host. Views only compute a layout.
 
-use super::backend;
 use super::claim::{Program, Role, Value};
 use super::plan::{Fused, Plan, Work};
+use super::view::{copy_to, read, view_of};
 use crate::control::Control;
+use crate::device::accelerator::{accelerator, is_fallible, opened};
+use crate::device::choice::Places;
+use crate::device::launch::{Evaluation, launch, record_fallback};
+use crate::device::replica::alloc;
 use crate::error::{Error, ErrorKind, Result};
-use crate::node::{Array, Data, Load, Op, Origin, State, Storage};
-use lazul_ir::{Buffer, DType, Job, Layout, Operand, Prim, Shape, Target, ViewOp};
+use crate::node::{Array, Data, Op, Origin, State, Storage};
+use lazul_ir::{Buffer, DType, HOST, Job, Operand, Place, Prim, Shape, Target};
 use smallvec::SmallVec;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 struct Run<'a> {
     values: &'a [Value],
+    places: Places,
     slots: Vec<Option<Data>>,
+    /// Leaves that were let go, where an error may still show that things must be as they were.
+    gone: Option<Vec<(u32, Data)>>,
     /// Further outputs of values that have several.
     more: RefCell<Vec<(u32, Box<[Data]>)>>,
+    /// Values whose memory the present stage has taken over for its results.
+    used_up: RefCell<SmallVec<[u32; 4]>>,
 }
 
 /// What a stage made: values and their data.
 type Results = SmallVec<[(u32, Data); 1]>;
 
-/// Runs a program and publishes its results; on an error, what was not computed is lazy again.
-pub(super) fn run(program: &mut Program, plan: &Plan) -> Result<()> {
+/// Runs a program and publishes its results; on an error, what was not computed is lazy again. With
+/// `wait`, devices are done when it returns.
+pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> {
+    let places = Places::choose(|place| suits(&program.values, place))?;
+    let evaluation = Evaluation::start();
     let slots = program.values.iter().map(take_leaf).collect();
-    let mut run = Run { values: &program.values, slots, more: RefCell::new(Vec::new()) };
-    let result = run.stages(plan);
-    let Run { slots, more, .. } = run;
+    let gone = program.values.iter().any(|v| may_fail(v, places)).then(Vec::new);
+    let (more, used_up) = Default::default();
+    let mut run = Run { values: &program.values, places, slots, gone, more, used_up };
+    let mut result = run.stages(plan);
+    let mut slots = run.slots;
+    let (more, gone) = (run.more, run.gone);
+    // An index out of bounds on a device explains whatever else went wrong after it.
+    if let Err(error) = evaluation.finish(wait && result.is_ok()) {
+        for (value, slot) in program.values.iter().zip(&mut slots) {
+            if matches!(value.role, Role::Step { .. }) {
+                *slot = None;
+            }
+        }
+        result = Err(error);
+    }
+    if result.is_err() {
+        gone.into_iter().flatten().for_each(|(id, data)| slots[id as usize] = Some(data));
+    }
     publish(program, slots, more.into_inner(), result.is_ok());
     result
 }
@@ -43,6 +70,7 @@ pub(crate) fn run_closed(
     plan: &Plan,
     leaves: impl Iterator<Item = (u32, Data)>,
     outputs: &[u32],
+    places: Places,
 ) -> Result<Vec<Data>> {
     let mut slots: Vec<Option<Data>> = Vec::new();
     slots.resize_with(values.len(), || None);
@@ -55,13 +83,48 @@ pub(crate) fn run_closed(
             Role::Step { .. } => None,
         })
         .collect();
-    let mut run = Run { values, slots, more: RefCell::new(Vec::new()) };
+    let (more, used_up) = Default::default();
+    let mut run = Run { values, places, slots, gone: None, more, used_up };
     run.stages(plan)?;
     outputs
         .iter()
         .zip(early)
         .map(|(&id, early)| early.map_or_else(|| run.slot(id).cloned(), Ok))
         .collect()
+}
+
+/// Whether a step can fail while a device runs it.
+fn may_fail(value: &Value, places: Places) -> bool {
+    match &value.role {
+        Role::Step { op: Op::Prim(prim), .. } => {
+            is_fallible(prim) && places.of(value.node.0.device) != HOST
+        }
+        // Steps within may name devices.
+        Role::Step { op: Op::Control(_), .. } => opened().next().is_some(),
+        _ => false,
+    }
+}
+
+/// Elements from which on a program is worth a device that none of its data is on.
+const WORTH_MOVING: usize = 1 << 22;
+
+/// Whether a program should run on a device, if nobody said where: where some of its data is there, or
+/// so much is computed that moving the rest there pays.
+pub(super) fn suits(values: &[Value], place: Place) -> bool {
+    let mut work = 0usize;
+    for value in values {
+        match &value.role {
+            Role::Leaf => {
+                if let State::Ready { data, .. } = &*value.node.0.lock()
+                    && data.is_in(place)
+                {
+                    return true;
+                }
+            }
+            Role::Step { .. } => work = work.saturating_add(value.node.0.shape.size()),
+        }
+    }
+    work >= WORTH_MOVING
 }
 
 /// The data of a leaf; a leaf that nobody else can see gives it away, so that it can be donated.
@@ -114,6 +177,10 @@ impl Run<'_> {
             };
             match made {
                 Ok(results) => {
+                    // They hold the results now: nothing brings them back, whatever fails later.
+                    for id in self.used_up.get_mut().drain(..) {
+                        self.slots[id as usize] = None;
+                    }
                     for (id, data) in results {
                         self.slots[id as usize] = Some(data);
                     }
@@ -126,7 +193,12 @@ impl Run<'_> {
             }
             let more = self.more.get_mut();
             for &id in release {
-                self.slots[id as usize] = None;
+                let data = self.slots[id as usize].take();
+                if let (Some(gone), Some(data), Role::Leaf) =
+                    (&mut self.gone, data, &self.values[id as usize].role)
+                {
+                    gone.push((id, data));
+                }
                 more.retain(|(group, _)| *group != id);
             }
         }
@@ -158,7 +230,7 @@ impl Run<'_> {
         let lost: SmallVec<[u32; 4]> =
             release.iter().copied().filter(|id| ids.contains(id)).collect();
         lost.iter().for_each(|&id| self.slots[id as usize] = None);
-        let made = control.run(operands);
+        let made = control.run(operands, self.places.inside(self.place(id)));
         let mut results = made.map_err(|error| Failure { error, lost })?.into_iter();
         let first = results
             .next()
@@ -175,7 +247,7 @@ impl Run<'_> {
         let Role::Step { op, ids, .. } = &value.role else { return Ok(Results::new()) };
         let node = &value.node.0;
         let data = match op {
-            Op::Load(load) => read(load, &node.shape, node.dtype)?,
+            Op::Load(load) => read(load, &node.shape, node.dtype, self.place(id))?,
             Op::Pick(i) => {
                 let group = ids[0];
                 match i.checked_sub(1) {
@@ -190,91 +262,163 @@ impl Run<'_> {
             }
             Op::Prim(Prim::View(view)) => {
                 let from = &self.values[ids[0] as usize].node.0;
-                view_of(view, self.slot(ids[0])?, &from.shape, from.dtype, &node.shape, node.dtype)?
+                let (from, to) = ((&from.shape, from.dtype), (&node.shape, node.dtype));
+                view_of(view, self.slot(ids[0])?, from, to, self.place(id))?
             }
             Op::Prim(prim) => {
-                let (shape, dtype) = (&node.shape, node.dtype);
-                let mut operands: SmallVec<[Operand<'_>; 4]> = SmallVec::new();
-                for &i in ids {
-                    operands.push(self.operand(i)?);
-                }
-                let donor = self.donor(prim, ids, &operands, shape, dtype, release);
-                let given = donor.as_ref().map(|(id, _)| *id);
-                let buffer = match donor {
-                    Some((_, buffer)) => buffer,
-                    None => {
-                        let buffer = backend().alloc(shape.size() * dtype.size())?;
-                        if prim.updates_in_place() {
-                            let target = Target { ptr: buffer.ptr(), dtype, shape };
-                            launch(&Prim::Copy, &operands[..1], &[target])?;
-                        }
-                        buffer
+                let place = self.place(id);
+                if place != HOST {
+                    match self.primitive(id, prim, ids, release, place)? {
+                        Ok(data) => return Ok(Results::from_iter([(id, data)])),
+                        Err(why) => record_fallback(prim.name(), why),
                     }
-                };
-                let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
-                targets.push(Target { ptr: buffer.ptr(), dtype, shape });
-                let mut further = Vec::new();
-                for (shape, dtype) in &node.more {
-                    let buffer = backend().alloc(shape.size() * dtype.size())?;
-                    targets.push(Target { ptr: buffer.ptr(), dtype: *dtype, shape });
-                    further.push(Data::contiguous(buffer, shape));
                 }
-                if targets.iter().any(|t| t.size() > 0) {
-                    launch(prim, &operands, &targets)
-                        .map_err(|error| Failure { error, lost: given.into_iter().collect() })?;
-                }
-                if !further.is_empty() {
-                    self.more.borrow_mut().push((id, further.into()));
-                }
-                Data::contiguous(buffer, shape)
+                self.primitive(id, prim, ids, release, HOST)?.map_err(refused)?
             }
         };
         Ok(Results::from_iter([(id, data)]))
     }
 
+    /// A primitive in a place; the inner error is the reason for which the device there does not do it.
+    fn primitive(
+        &self,
+        id: u32,
+        prim: &Prim,
+        ids: &[u32],
+        release: &[u32],
+        place: Place,
+    ) -> Result<Result<Data, &'static str>, Failure> {
+        let node = &self.values[id as usize].node.0;
+        let (shape, dtype) = (&node.shape, node.dtype);
+        if place != HOST
+            && let Some(why) = accelerator(place)?.lacks(&lazul_ir::Work::Prim(prim))
+        {
+            return Ok(Err(why));
+        }
+        let mut constants = SmallVec::new();
+        let mut operands: SmallVec<[Operand<'_>; 4]> = SmallVec::new();
+        for &i in ids {
+            operands.push(self.operand(i, place, &mut constants)?);
+        }
+        let donor = self.donor(prim, ids, &operands, shape, dtype, release, place);
+        let given = donor.as_ref().map(|(id, _)| *id);
+        let buffer = match &donor {
+            Some((_, buffer)) => buffer.clone(),
+            None => {
+                let buffer = alloc(place, shape.size() * dtype.size())?;
+                if prim.updates_in_place() {
+                    copy_to(place, self.slot(ids[0])?, shape, dtype, buffer.ptr())?;
+                }
+                buffer
+            }
+        };
+        let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
+        targets.push(Target { ptr: buffer.ptr(), dtype, shape });
+        let mut further = Vec::new();
+        for (shape, dtype) in &node.more {
+            let buffer = alloc(place, shape.size() * dtype.size())?;
+            targets.push(Target { ptr: buffer.ptr(), dtype: *dtype, shape });
+            further.push(Data::contiguous(buffer, shape));
+        }
+        if targets.iter().any(|t| t.size() > 0) {
+            let work = lazul_ir::Work::Prim(prim);
+            let job = Job { work, inputs: &operands, outputs: &targets };
+            let refused = launch(place, &job, node.site)
+                .map_err(|error| Failure { error, lost: given.into_iter().collect() })?;
+            if let Some(why) = refused {
+                return Ok(Err(why));
+            }
+        }
+        if given.is_some() {
+            buffer.drop_replicas();
+            self.used_up.borrow_mut().extend(given);
+        }
+        if !further.is_empty() {
+            self.more.borrow_mut().push((id, further.into()));
+        }
+        Ok(Ok(Data::contiguous(buffer, shape)))
+    }
+
     fn fused(&self, fused: &Fused, release: &[u32]) -> Result<Results, Failure> {
+        let place = self.place(*fused.outputs.last().expect("a region has an output"));
+        if place != HOST {
+            match self.region(fused, release, place)? {
+                Ok(results) => return Ok(results),
+                Err(why) => record_fallback("fused", why),
+            }
+        }
+        Ok(self.region(fused, release, HOST)?.map_err(refused)?)
+    }
+
+    /// A fused region in a place; the inner error is as for [`Run::primitive`].
+    fn region(
+        &self,
+        fused: &Fused,
+        release: &[u32],
+        place: Place,
+    ) -> Result<Result<Results, &'static str>, Failure> {
+        let mut constants = SmallVec::new();
         let mut operands: SmallVec<[Operand<'_>; 16]> = SmallVec::new();
         for &i in &fused.inputs {
-            operands.push(self.operand(i)?);
+            operands.push(self.operand(i, place, &mut constants)?);
         }
-        let shape = &self.values[fused.outputs[0] as usize].node.0.shape;
+        let node = &self.values[fused.outputs[0] as usize].node.0;
+        let shape = &node.shape;
         let mut lost: SmallVec<[u32; 4]> = SmallVec::new();
         let mut results = Results::new();
         let mut targets: SmallVec<[Target<'_>; 2]> = SmallVec::new();
         if let Some((op, axes)) = &fused.reduced {
             let id = fused.outputs[0];
-            let dtype = self.values[id as usize].node.0.dtype;
-            let buffer = backend().alloc(shape.size() * dtype.size())?;
+            let dtype = node.dtype;
+            let buffer = alloc(place, shape.size() * dtype.size())?;
             let target = Target { ptr: buffer.ptr(), dtype, shape };
             let work = lazul_ir::Work::Reduced { tape: &fused.tape, op: *op, axes };
             if shape.size() > 0 {
-                launch_job(&Job { work, inputs: &operands, outputs: &[target] })?;
+                let job = Job { work, inputs: &operands, outputs: &[target] };
+                if let Some(why) = launch(place, &job, node.site)? {
+                    return Ok(Err(why));
+                }
             }
             results.push((id, Data::contiguous(buffer, shape)));
-            return Ok(results);
+            return Ok(Ok(results));
         }
+        let mut donated: SmallVec<[Buffer; 2]> = SmallVec::new();
         for (&id, &(_, dtype)) in fused.outputs.iter().zip(&fused.tape.outputs) {
             let donor = fused.inputs.iter().zip(&operands).find_map(|(&id, operand)| {
                 if lost.contains(&id) || operand.dtype.size() != dtype.size() {
                     return None;
                 }
-                let buffer = self.donation(id, operand, release)?;
+                let buffer = self.donation(id, operand, release, place)?;
                 lost.push(id);
                 Some(buffer)
             });
             let buffer = match donor {
-                Some(buffer) => buffer,
-                None => backend().alloc(shape.size() * dtype.size())?,
+                Some(buffer) => {
+                    donated.push(buffer.clone());
+                    buffer
+                }
+                None => alloc(place, shape.size() * dtype.size())?,
             };
             targets.push(Target { ptr: buffer.ptr(), dtype, shape });
             results.push((id, Data::contiguous(buffer, shape)));
         }
         if shape.size() > 0 {
             let work = lazul_ir::Work::Fused(&fused.tape);
-            launch_job(&Job { work, inputs: &operands, outputs: &targets })
-                .map_err(|error| Failure { error, lost })?;
+            let job = Job { work, inputs: &operands, outputs: &targets };
+            let refused = launch(place, &job, node.site)
+                .map_err(|error| Failure { error, lost: lost.clone() })?;
+            if let Some(why) = refused {
+                return Ok(Err(why));
+            }
         }
-        Ok(results)
+        donated.iter().for_each(Buffer::drop_replicas);
+        self.used_up.borrow_mut().extend(lost);
+        Ok(Ok(results))
+    }
+
+    /// Where a step runs.
+    fn place(&self, id: u32) -> Place {
+        self.places.of(self.values[id as usize].node.0.device)
     }
 
     fn slot(&self, id: u32) -> Result<&Data> {
@@ -298,19 +442,34 @@ impl Run<'_> {
         }
     }
 
-    fn operand(&self, id: u32) -> Result<Operand<'_>> {
+    /// A value in a place. Constants on a device are in blocks that `constants` holds.
+    fn operand(
+        &self,
+        id: u32,
+        place: Place,
+        constants: &mut SmallVec<[Buffer; 2]>,
+    ) -> Result<Operand<'_>> {
         let node = &self.values[id as usize].node.0;
         let data = self.slot(id)?;
-        let ptr = data.ptr(node.dtype);
-        Ok(Operand { ptr, dtype: node.dtype, shape: &node.shape, strides: &data.strides })
+        let held = data.at(place, node.dtype)?;
+        constants.extend(held.constant);
+        let strides = &data.strides;
+        Ok(Operand { ptr: held.ptr, dtype: node.dtype, shape: &node.shape, strides })
     }
 
     /// The buffer of an operand that may become the output's: it dies here, nobody shares it, and its
-    /// elements lie as the output's will.
-    fn donation(&self, id: u32, operand: &Operand<'_>, release: &[u32]) -> Option<Buffer> {
+    /// elements lie where and as the output's will.
+    fn donation(
+        &self,
+        id: u32,
+        operand: &Operand<'_>,
+        release: &[u32],
+        place: Place,
+    ) -> Option<Buffer> {
         let data = self.slots[id as usize].as_ref()?;
         let Storage::Buffer(buffer) = &data.storage else { return None };
         let whole = data.offset == 0
+            && buffer.place() == place
             && data.storage.is_unique_buffer()
             && operand.is_contiguous()
             && buffer.capacity() <= 2 * (operand.size() * operand.dtype.size()).max(256);
@@ -325,6 +484,7 @@ impl Run<'_> {
         shape: &Shape,
         dtype: DType,
         release: &[u32],
+        place: Place,
     ) -> Option<(u32, Buffer)> {
         let candidates = if prim.updates_in_place() {
             // An update must not share memory with what it reads: uniqueness of the buffer rules
@@ -344,9 +504,14 @@ impl Run<'_> {
             if !fits {
                 return None;
             }
-            Some((ids[i], self.donation(ids[i], &operands[i], release)?))
+            Some((ids[i], self.donation(ids[i], &operands[i], release, place)?))
         })
     }
+}
+
+/// The host refuses nothing.
+fn refused(why: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, "eval", why)
 }
 
 /// Gives every node its new state.
@@ -383,113 +548,6 @@ fn publish(
             }
         }
     }
-}
-
-pub(crate) fn launch(prim: &Prim, inputs: &[Operand<'_>], outputs: &[Target<'_>]) -> Result<()> {
-    launch_job(&Job { work: lazul_ir::Work::Prim(prim), inputs, outputs })
-}
-
-fn launch_job(job: &Job<'_>) -> Result<()> {
-    // SAFETY: operands are slots of this run, targets are fresh buffers or donated ones that nobody
-    // else holds.
-    match catch_unwind(AssertUnwindSafe(|| unsafe { backend().run(job) })) {
-        Ok(result) => result,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<&str>()
-                .map(|s| s.to_string())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            let message = format!("the kernel panicked: {text}");
-            Err(Error::new(ErrorKind::Internal, job.name(), message))
-        }
-    }
-}
-
-/// Reads an array from its file.
-fn read(load: &Arc<Load>, shape: &Shape, dtype: DType) -> Result<Data> {
-    let bytes = shape.size() * dtype.size();
-    let buffer = backend().alloc(bytes)?;
-    // SAFETY: the buffer is fresh, so nobody else reads or writes it. Its bytes need not be
-    // initialised for `read_exact_at`, which only writes, but a slice of them must be: fill first.
-    let into = unsafe {
-        std::ptr::write_bytes(buffer.ptr(), 0, bytes);
-        std::slice::from_raw_parts_mut(buffer.ptr(), bytes)
-    };
-    load.source.read_exact_at(into, load.offset).map_err(|e| {
-        let message =
-            format!("{}: {bytes} bytes at offset {}: {e}", load.source.describe(), load.offset);
-        Error::new(ErrorKind::Io, "load", message)
-    })?;
-    if dtype == DType::Bool {
-        into.iter_mut().for_each(|b| *b = (*b != 0) as u8);
-    }
-    Ok(Data::contiguous(buffer, shape))
-}
-
-/// The layout of a view; a copy where strides cannot express it.
-fn view_of(
-    view: &ViewOp,
-    data: &Data,
-    from: &Shape,
-    from_dtype: DType,
-    shape: &Shape,
-    dtype: DType,
-) -> Result<Data> {
-    let layout =
-        || Layout { shape: from.clone(), strides: data.strides.clone(), offset: data.offset };
-    let with =
-        |l: Layout| Data { storage: data.storage.clone(), strides: l.strides, offset: l.offset };
-    match view {
-        ViewOp::Transpose(perm) => Ok(with(layout().transpose(perm))),
-        ViewOp::Broadcast => Ok(with(layout().broadcast(shape))),
-        ViewOp::Slice { starts, steps } => Ok(with(layout().slice(starts, steps, shape))),
-        ViewOp::Reshape => match layout().reshape(shape) {
-            Some(l) => Ok(with(l)),
-            None => Ok(Data::contiguous(copy(data, from, from_dtype)?, shape)),
-        },
-        ViewOp::Strided { strides, offset } => match (&data.storage, shape.size()) {
-            // Every element is the one that is there.
-            (Storage::Inline(value), 1..) => Ok(Data::constant(*value, shape.len())),
-            _ => match layout().strided(strides, *offset, shape) {
-                Some(l) => Ok(with(l)),
-                None => {
-                    let copied = Data::contiguous(copy(data, from, from_dtype)?, from);
-                    let (strides, offset) =
-                        (strides.iter().map(|&s| s as isize).collect(), *offset);
-                    Ok(Data { strides, offset, ..copied })
-                }
-            },
-        },
-        ViewOp::Bitcast => {
-            let (a, b) = (from_dtype.size(), dtype.size());
-            let buffered = matches!(data.storage, Storage::Buffer(_));
-            if a == b && buffered {
-                return Ok(data.clone());
-            }
-            let aligned =
-                buffered && layout().is_contiguous() && (data.offset * a).is_multiple_of(b);
-            if aligned {
-                let offset = data.offset * a / b;
-                return Ok(Data {
-                    storage: data.storage.clone(),
-                    strides: shape.strides(),
-                    offset,
-                });
-            }
-            Ok(Data::contiguous(copy(data, from, from_dtype)?, shape))
-        }
-    }
-}
-
-/// The elements in row-major order in a buffer of their own.
-fn copy(data: &Data, shape: &Shape, dtype: DType) -> Result<Buffer> {
-    let buffer = backend().alloc(shape.size() * dtype.size())?;
-    if shape.size() > 0 {
-        let operand = Operand { ptr: data.ptr(dtype), dtype, shape, strides: &data.strides };
-        launch(&Prim::Copy, &[operand], &[Target { ptr: buffer.ptr(), dtype, shape }])?;
-    }
-    Ok(buffer)
 }
 
 /// What a program needs to cross to the evaluation thread.

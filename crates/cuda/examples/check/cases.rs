@@ -1154,7 +1154,7 @@ impl Cases {
                         if heavy && (window == 5 || (dtype == F64 && h == 8)) {
                             continue;
                         }
-                        for variant in 0..4 {
+                        for variant in 0..6 {
                             if variant > 0 && (d == 7 || d == 40 || window == 290) {
                                 continue;
                             }
@@ -1170,8 +1170,9 @@ impl Cases {
                                     .transpose(&[0, 2, 1, 3]);
                             let mut inputs = vec![q, k, v];
                             let full = [b, h, tq, tk];
-                            let (mask, sinks) = (variant == 1 || variant == 2, variant == 3);
-                            if variant == 1 {
+                            let (mask, sinks) = (matches!(variant, 1 | 2 | 5), variant == 3);
+                            let length = variant >= 4;
+                            if variant == 1 || variant == 5 {
                                 let m = Tensor::wild(&mut self.rng, Bool, &[1, 1, tq, tk])
                                     .broadcast(&full);
                                 inputs.push(m);
@@ -1191,13 +1192,17 @@ impl Cases {
                             if sinks {
                                 inputs.push(Tensor::random(&mut self.rng, dtype, &[h], -1.0, 3.0));
                             }
+                            if length {
+                                let used = (tk * 2 / 3 + 1).min(tk) as f64;
+                                inputs.push(Tensor::from_f64(I32, &[1], |_| used));
+                            }
                             let prim = Prim::Fast(FastOp::Attention {
                                 scale: F32Bits::new(0.15),
                                 causal,
                                 window,
                                 mask,
                                 sinks,
-                                length: false,
+                                length,
                             });
                             let name = format!(
                                 "{dtype} b{b} h{h}/{hk} tq{tq} tk{tk} d{d} dv{dv} causal {causal} window {window} variant {variant}"

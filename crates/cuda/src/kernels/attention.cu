@@ -6,8 +6,9 @@ struct Shared {
     DEVICE R operator()(u32 d) const { return q[d]; }
 };
 
-KERNEL __launch_bounds__(128) simple(const Problem p, u32 splits, u32 per_split, R *partial) {
+KERNEL __launch_bounds__(128) simple(const Problem whole, u32 splits, u32 per_split, R *partial) {
     BEGIN;
+    const Problem p = in_use(whole);
     extern __shared__ char memory[];
     R *query = (R *)memory + (threadIdx.x / 32) * p.depth;
     u64 row = u64(blockIdx.x) * 4 + threadIdx.x / 32;
@@ -30,8 +31,9 @@ KERNEL __launch_bounds__(128) simple(const Problem p, u32 splits, u32 per_split,
 
 #ifdef ENTRY_combine
 // Joins the splits of a row, in order; a block a row.
-KERNEL __launch_bounds__(128) combine(const Problem p, u32 splits, const R *partial) {
+KERNEL __launch_bounds__(128) combine(const Problem whole, u32 splits, const R *partial) {
     BEGIN;
+    const Problem p = in_use(whole);
     __shared__ R weights[256];
     __shared__ R shared_top, shared_sum;
     u64 row = blockIdx.x, rows = u64(p.batches) * p.heads * p.queries;

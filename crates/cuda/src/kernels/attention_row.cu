@@ -6,7 +6,8 @@
 // its value is NaN or infinite; a row that sees no key is zero.
 //
 // T is the storage type of q and the result, KT and VT those of keys and values, M the mask's (MASK 0:
-// none, 1: bool, 2: added), S that of sinks (if SINKS).
+// none, 1: bool, 2: added), S that of sinks (if SINKS). With LENGTH, how many of the keys are in use is read from
+// memory.
 
 typedef Wide<T> R;
 
@@ -26,11 +27,25 @@ struct Problem {
     const M *mask;
     const S *sinks;
     T *out;
+    const i32 *length;
+    Fault *fault;
     Strides sq, sk, sv, sm;
     i64 sink_step;
     double scale;
-    u32 batches, heads, key_heads, queries, keys, depth, value_depth, causal, window, pad;
+    u32 batches, heads, key_heads, queries, keys, depth, value_depth, causal, window, op;
 };
+
+// The problem with the keys that are in use; a number that there is no room for is noted, and none is.
+DEVICE Problem in_use(const Problem &whole) {
+    Problem p = whole;
+#if LENGTH
+    i64 length = *whole.length;
+    bool good = length >= 0 && length <= i64(whole.keys);
+    if (!good) report(whole.fault, whole.op, length, 0, 0, whole.keys);
+    p.keys = good ? u32(length) : 0u;
+#endif
+    return p;
+}
 
 // The keys [start, end) that query `i` may see, masks aside.
 DEVICE void visible(const Problem &p, u32 i, u32 &start, u32 &end) {

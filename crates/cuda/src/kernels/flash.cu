@@ -55,8 +55,9 @@ DEVICE float scored(const Problem &p, const M *mask, u32 j, float dot) {
 #define NT ((D + 31) / 32)
 #define NU ((DV + 63) / 64)
 
-KERNEL __launch_bounds__(128) decode(const Problem p, u32 splits, u32 per_split, float *partial) {
+KERNEL __launch_bounds__(128) decode(const Problem whole, u32 splits, u32 per_split, float *partial) {
     BEGIN;
+    const Problem p = in_use(whole);
     extern __shared__ float joined[]; // (4 warps, 16 rows, DV + 4)
     __shared__ float tops[4][16], sums[4][16];
     const int PITCH = DV + 4;
@@ -291,8 +292,9 @@ DEVICE void fetch(X *to, const X *from, i64 row, u32 first, u32 end) {
     }
 }
 
-KERNEL __launch_bounds__(128) prefill(const Problem p) {
+KERNEL __launch_bounds__(128) prefill(const Problem whole) {
     BEGIN;
+    const Problem p = in_use(whole);
     extern __shared__ char memory[];
     T *qs = (T *)memory;               // (BM, PITCH)
     T *ks = qs + BM * PITCH;           // (BN, PITCH)

@@ -1,0 +1,286 @@
+//! The devices of this machine: which there are, and which one operations run on.
+//!
+//! An array has no device: operations run on one, and memory follows. What is read somewhere for the
+//! first time is copied there and stays; [`crate::memory::stats`] counts the bytes.
+//!
+//! Operations run on the device of the scope that built them ([`with_device`]), or else on the default
+//! ([`set_default_device`], or the environment variable `LAZUL_DEVICE`: `auto`, `cpu`, `cuda`, `cuda:1`).
+//! What a device has no kernel for runs on the CPU and is counted ([`fallbacks`]).
+
+pub(crate) mod accelerator;
+pub(crate) mod choice;
+mod cuda;
+pub(crate) mod launch;
+#[cfg(feature = "mock")]
+mod mock;
+pub(crate) mod replica;
+
+pub use launch::{Fallback, fallbacks, reset_fallbacks};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::node::Array;
+use accelerator::accelerator;
+use std::str::FromStr;
+
+/// The sort of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// The processor that runs the program.
+    Cpu,
+    /// A graphics processor.
+    Gpu,
+}
+
+/// A device, or the wish for whichever suits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// Whichever suits the work; for now that is always the CPU.
+    #[default]
+    Auto,
+    /// The processor that runs the program.
+    Cpu,
+    /// An NVIDIA device, by its number from 0.
+    Cuda(usize),
+    /// Memory apart from the host's with the CPU behind it, for tests.
+    #[cfg(feature = "mock")]
+    #[doc(hidden)]
+    Mock,
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(i) => write!(f, "cuda:{i}"),
+            #[cfg(feature = "mock")]
+            Device::Mock => f.write_str("mock"),
+        }
+    }
+}
+
+/// `auto`, `cpu`, `cuda` (the first one), `cuda:1`.
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Device> {
+        let wrong = || {
+            let why = format!("'{text}' is no device; devices are auto, cpu, cuda and cuda:1");
+            Error::new(ErrorKind::Value, "device", why)
+        };
+        match text {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "cuda" => Ok(Device::Cuda(0)),
+            #[cfg(feature = "mock")]
+            "mock" => Ok(Device::Mock),
+            _ => {
+                let number = text.strip_prefix("cuda:").ok_or_else(wrong)?;
+                let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+                number.parse().ok().filter(|_| digits).map(Device::Cuda).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeviceInfo {
+    /// Its sort.
+    pub kind: DeviceKind,
+    /// The maker's name for it, or that of its architecture where that cannot be found.
+    pub name: String,
+    /// The architecture: `"x86_64"`, `"aarch64"`, `"sm_90"`.
+    pub architecture: String,
+    /// The widest vector instructions that kernels use; `"cuda"` for NVIDIA's devices.
+    pub instructions: String,
+    /// How many threads kernels run on; for a graphics processor, its multiprocessors.
+    pub threads: usize,
+    /// Bytes of memory of its own; 0 for the CPU, whose memory is the system's.
+    pub memory: usize,
+}
+
+/// How many devices of a sort there are to run on.
+///
+/// ```
+/// use lazul_core::device::{DeviceKind, device_count};
+/// assert_eq!(device_count(DeviceKind::Cpu), 1);
+/// ```
+pub fn device_count(kind: DeviceKind) -> usize {
+    match kind {
+        DeviceKind::Cpu => 1,
+        DeviceKind::Gpu => cuda::count().unwrap_or(0),
+    }
+}
+
+/// Every device there is to run on.
+///
+/// ```
+/// use lazul_core::device::{Device, devices};
+/// assert_eq!(devices()[0], Device::Cpu);
+/// ```
+pub fn devices() -> Vec<Device> {
+    let cuda = (0..device_count(DeviceKind::Gpu)).map(Device::Cuda);
+    [Device::Cpu].into_iter().chain(cuda).collect()
+}
+
+/// Whether a device can be used. This opens it.
+///
+/// ```
+/// use lazul_core::device::{Device, is_available};
+/// assert!(is_available(Device::Cpu));
+/// ```
+pub fn is_available(device: Device) -> bool {
+    unavailable(device).is_none()
+}
+
+/// Why a device cannot be used, in one line; `None` if it can be. This opens it.
+///
+/// ```
+/// use lazul_core::device::{Device, unavailable};
+/// assert_eq!(unavailable(Device::Cpu), None);
+/// assert!(unavailable(Device::Cuda(1000)).unwrap().contains("no CUDA device"));
+/// ```
+pub fn unavailable(device: Device) -> Option<String> {
+    choice::check(device).err().map(|e| e.message().to_string())
+}
+
+/// The device that operations run on unless a scope says otherwise: the one that was set, or else the
+/// environment's. A wish that cannot be met is [`Device::Auto`] here and an error where arrays are
+/// evaluated.
+///
+/// ```
+/// use lazul_core::device::{default_device, is_available};
+/// assert!(is_available(default_device()));
+/// ```
+pub fn default_device() -> Device {
+    choice::default().map_or(Device::Auto, Device::of)
+}
+
+/// Sets the device that operations run on from now on, unless a scope says otherwise: those too that are
+/// built and not evaluated yet.
+///
+/// ```standalone_crate
+/// use lazul_core::device::{Device, default_device, set_default_device};
+/// set_default_device(Device::Cpu)?;
+/// assert_eq!(default_device(), Device::Cpu);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the device cannot be used; the default stays as it is.
+pub fn set_default_device(device: Device) -> Result<()> {
+    choice::set_default(device)
+}
+
+/// Operations that `f` builds on this thread run on `device`, whenever they are evaluated. Scopes nest.
+///
+/// ```
+/// use lazul_core::device::{Device, with_device};
+/// use lazul_core::prelude::*;
+/// let y = with_device(Device::Cpu, || arange(3, DType::F32) * 2.0)?;
+/// assert_eq!(y.to_vec::<f32>()?, [0.0, 2.0, 4.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If the device cannot be used; `f` is not called.
+pub fn with_device<T>(device: Device, f: impl FnOnce() -> T) -> Result<T> {
+    choice::check(device)?;
+    Ok(choice::within(device.choice(), f))
+}
+
+/// What is known of a device; `None` if it cannot be used. Of [`Device::Auto`], what is known of the CPU.
+///
+/// ```
+/// use lazul_core::device::{Device, device_info};
+/// let info = device_info(Device::Cpu).unwrap();
+/// assert!(info.threads >= 1 && !info.name.is_empty());
+/// ```
+pub fn device_info(device: Device) -> Option<DeviceInfo> {
+    match device {
+        Device::Auto | Device::Cpu => Some(DeviceInfo {
+            kind: DeviceKind::Cpu,
+            name: processor().unwrap_or_else(|| std::env::consts::ARCH.to_string()),
+            architecture: std::env::consts::ARCH.to_string(),
+            instructions: format!("{:?}", lazul_cpu::isa::isa()).to_lowercase(),
+            threads: crate::threads(),
+            memory: 0,
+        }),
+        _ => {
+            choice::check(device).ok()?;
+            Some(accelerator(device.choice()).ok()?.info())
+        }
+    }
+}
+
+/// The processor's name, as the system has it.
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+/// Waits until everything that [`crate::async_eval`] has started is computed, or has failed.
+///
+/// ```
+/// use lazul_core::{device::synchronize, prelude::*};
+/// let y = arange(1000, DType::F32).sum(..);
+/// async_eval([&y])?;
+/// synchronize()?;
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// If no memory is left. What goes wrong in what was started is reported to who needs it.
+pub fn synchronize() -> Result<()> {
+    // What is started runs in order: this comes last.
+    let mark = Array::scalar(0u8).contiguous();
+    crate::async_eval([&mark])?;
+    mark.eval()?;
+    accelerator::opened().try_for_each(|(_, device)| device.wait())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[test]
+    fn devices_are_those_that_are_counted() {
+        assert_eq!(devices().len(), 1 + device_count(DeviceKind::Gpu));
+        assert!(is_available(Device::Auto) && is_available(Device::Cpu));
+        let none = Device::Cuda(device_count(DeviceKind::Gpu));
+        assert!(!is_available(none) && device_info(none).is_none());
+        let why = unavailable(none).unwrap();
+        assert!(!why.contains('\n') && why.contains("CUDA"), "{why}");
+        assert_eq!(set_default_device(none).unwrap_err().kind(), ErrorKind::Device);
+        assert_eq!(with_device(none, || ()).unwrap_err().message(), why);
+        assert!(!is_available(Device::Cuda(usize::MAX)));
+    }
+
+    #[test]
+    fn names_of_devices() {
+        for device in [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(12)] {
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
+        }
+        assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
+        for wrong in
+            ["", "gpu", "cuda:", "cuda:-1", "cuda:+1", "cuda:x", "CPU", "cuda:99999999999999999999"]
+        {
+            let error = wrong.parse::<Device>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Value, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn after_synchronizing_everything_is_there() {
+        let started: Vec<Array> =
+            (0..8).map(|i| (arange(1 << 16, DType::F32) * i).sin().sum(..)).collect();
+        async_eval(&started).unwrap();
+        synchronize().unwrap();
+        assert!(started.iter().all(Array::is_ready));
+    }
+}
