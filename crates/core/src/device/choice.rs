@@ -69,7 +69,8 @@ static DEFAULT: AtomicU8 = AtomicU8::new(UNSET);
 fn from_environment() -> &'static Result<Choice, String> {
     static ASKED: OnceLock<Result<Choice, String>> = OnceLock::new();
     ASKED.get_or_init(|| match std::env::var("LAZUL_DEVICE") {
-        Err(_) => Ok(AUTO),
+        Err(std::env::VarError::NotPresent) => Ok(AUTO),
+        Err(why) => Err(format!("LAZUL_DEVICE: {why}")),
         Ok(text) => {
             let device: Device = text.parse().map_err(|why| format!("LAZUL_DEVICE: {why}"))?;
             check(device).map_err(|e| format!("LAZUL_DEVICE={text}: {}", e.message()))?;
