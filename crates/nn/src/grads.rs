@@ -153,8 +153,11 @@ pub fn value_and_grad_of<M: Module + Clone, O: Objective, R: IntoResult<O>>(
             let mut copy = start.clone();
             copy.update(p)?;
             let value = f(&mut copy).into_result()?;
+            // Those alone that were changed: the module keeps the others as they are.
+            let (old, mut buffers) = (start.buffers(), copy.buffers());
+            buffers.retain(|path, b| old.get(path).is_none_or(|old| !old.ptr_eq(b)));
             // Statistics of a step are no function of the parameters to later ones.
-            let buffers = copy.buffers().map_leaves(|b| b.stop_gradient());
+            let buffers = buffers.map_leaves(|b| b.stop_gradient());
             Ok((value.loss().clone(), (value, buffers)))
         };
         let ((_, (value, buffers)), grads) = lazul_core::value_and_grad(objective)(&parameters)?;

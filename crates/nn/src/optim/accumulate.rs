@@ -1,7 +1,7 @@
 //! Gradients of several batches as one: a large batch in the memory of a small one.
 
 use crate::module::Parameters;
-use lazul_core::{DType, Error, ErrorKind, Result, Tree};
+use lazul_core::{Array, DType, Error, ErrorKind, Result, Tree, where_};
 
 /// A sum of gradients; those of f16 and bf16 are added in f32.
 ///
@@ -20,6 +20,8 @@ use lazul_core::{DType, Error, ErrorKind, Result, Tree};
 #[derive(Clone, Debug, Default, Tree)]
 pub struct Accumulator {
     sum: Parameters,
+    /// Batches in it, f32, where some were left out.
+    count: Option<Array>,
 }
 
 impl Accumulator {
@@ -31,6 +33,37 @@ impl Accumulator {
     /// The sums so far.
     pub(crate) fn sums(&self) -> &Parameters {
         &self.sum
+    }
+
+    /// How many batches [`Accumulator::add_where`] added; none before its first call.
+    pub(crate) fn count(&self) -> Option<&Array> {
+        self.count.as_ref()
+    }
+
+    /// Sums and count as they were.
+    pub(crate) fn restored(sum: Parameters, count: Option<Array>) -> Accumulator {
+        Accumulator { sum, count }
+    }
+
+    /// Adds the gradients of a batch if `take`, a bool scalar, holds.
+    ///
+    /// # Errors
+    /// As [`Accumulator::add`].
+    pub(crate) fn add_where(&mut self, take: &Array, gradients: &Parameters) -> Result<()> {
+        // Not a product: zero times NaN is NaN.
+        self.add(&gradients.map_leaves(|g| where_(take, g, 0)))?;
+        let one = take.astype(DType::F32);
+        self.count = Some(self.count.take().map_or(one.clone(), |count| count + one));
+        Ok(())
+    }
+
+    /// The mean over the batches that [`Accumulator::add_where`] took, and whether there was one; the sum
+    /// starts anew.
+    pub(crate) fn take_counted(&mut self) -> (Parameters, Array) {
+        let Accumulator { sum, count } = std::mem::take(self);
+        let count = count.unwrap_or_else(|| Array::scalar(0f32));
+        let most = count.maximum(1.0);
+        (sum.map_leaves(|g| g / &most), count.greater(0.0))
     }
 
     /// Adds the gradients of a batch.
@@ -60,7 +93,7 @@ impl Accumulator {
 
     /// The mean over `batches` batches, f32 or f64; the sum starts anew.
     pub fn take(&mut self, batches: usize) -> Parameters {
-        let sum = std::mem::take(&mut self.sum);
+        let Accumulator { sum, .. } = std::mem::take(self);
         sum.map_leaves(|g| g / batches.max(1) as f64)
     }
 }

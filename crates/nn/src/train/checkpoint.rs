@@ -3,7 +3,8 @@
 //! `save` fills `step-N.tmp`, with a manifest of sizes and SHA-256 sums, brings files and folder to the disk and
 //! renames it to `step-N`; only then are older ones removed. A kill or a power cut at any moment leaves the
 //! checkpoints before. `latest` reads the newest whose every byte is what its manifest says, puts damaged
-//! ones aside (`rejected-step-N`) and says so. One process at a time has a folder.
+//! ones after it aside (`rejected-step-N`) and says so; one that merely cannot be read now stays where it
+//! is. One process at a time has a folder.
 
 use super::error::{Error, Result};
 use crate::module::Parameters;
@@ -12,8 +13,8 @@ use lazul_io::{json, load_safetensors, save_safetensors};
 use ring::digest::{Context, SHA256};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
@@ -58,7 +59,7 @@ pub struct Saved {
     pub notes: Value,
 }
 
-/// A checkpoint that is not whole, and what is wrong with it.
+/// A checkpoint that is damaged, and what is wrong with it.
 #[derive(Debug)]
 pub struct Rejected {
     /// Where it lies now.
@@ -100,6 +101,17 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Why a folder could not be locked: somebody has it, or there are no locks here.
+fn locked(folder: &Path, e: TryLockError) -> Error {
+    match e {
+        TryLockError::WouldBlock => {
+            let why = "another process is training here".to_string();
+            Error::Resume { folder: folder.to_path_buf(), why }
+        }
+        TryLockError::Error(e) => Error::Data(format!("{}: cannot lock: {e}", folder.display())),
+    }
+}
+
 impl Checkpoints {
     /// Opens a folder, which is made if it is not there; the last `keep` checkpoints, at least one, are kept.
     ///
@@ -110,10 +122,7 @@ impl Checkpoints {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let lock = folder.join(".lock");
         let lock = File::create(&lock).map_err(at(&lock))?;
-        if lock.try_lock().is_err() {
-            let why = "another process is training here".to_string();
-            return Err(Error::Resume { folder: folder.to_path_buf(), why });
-        }
+        lock.try_lock().map_err(|e| locked(folder, e))?;
         let checkpoints =
             Checkpoints { folder: folder.to_path_buf(), keep: keep.max(1), _lock: lock };
         // What a killed process left.
@@ -231,55 +240,82 @@ impl Checkpoints {
         sync(folder).map_err(at(folder))
     }
 
-    /// The newest checkpoint that is whole, if there is one, and those that were put aside on the way.
+    /// The newest checkpoint that is whole, if there is one, and the damaged ones on the way to it. These are
+    /// put aside; if none is whole, they stay where they are.
     ///
     /// # Errors
-    /// If the folder cannot be read, or a damaged one cannot be put aside.
+    /// If the folder or a checkpoint cannot be read (memory, permissions, a newer version), or a damaged one
+    /// cannot be put aside. A checkpoint that cannot be read is not taken for a damaged one.
     pub fn latest(&self) -> Result<(Option<Saved>, Vec<Rejected>)> {
-        let mut rejected = Vec::new();
+        let mut damaged = Vec::new();
         for step in self.steps()?.into_iter().rev() {
-            let place = self.path(step);
-            match read(&place, step) {
-                Ok(saved) => return Ok((Some(saved), rejected)),
-                Err(e) => {
-                    let mut aside = self.folder.join(format!("rejected-step-{step:07}"));
-                    let mut n = 1;
-                    while aside.exists() {
-                        n += 1;
-                        aside = self.folder.join(format!("rejected-step-{step:07}-{n}"));
-                    }
-                    fs::rename(&place, &aside).map_err(at(&place))?;
-                    rejected.push(Rejected { folder: aside, why: e.to_string() });
+            match read(&self.path(step), step)? {
+                Ok(saved) => {
+                    let aside = damaged.into_iter().map(|(step, why)| self.put_aside(step, why));
+                    return Ok((Some(saved), aside.collect::<Result<_>>()?));
                 }
+                Err(why) => damaged.push((step, why)),
             }
         }
-        Ok((None, rejected))
+        let stay = |(step, why)| Rejected { folder: self.path(step), why };
+        Ok((None, damaged.into_iter().map(stay).collect()))
+    }
+
+    fn put_aside(&self, step: u64, why: String) -> Result<Rejected> {
+        let place = self.path(step);
+        let mut aside = self.folder.join(format!("rejected-step-{step:07}"));
+        let mut n = 1;
+        while aside.exists() {
+            n += 1;
+            aside = self.folder.join(format!("rejected-step-{step:07}-{n}"));
+        }
+        fs::rename(&place, &aside).map_err(at(&place))?;
+        Ok(Rejected { folder: aside, why })
     }
 }
 
-/// Reads a checkpoint if every byte is as its manifest says.
-fn read(folder: &Path, step: u64) -> Result<Saved> {
-    let bad = |why: String| Error::Data(format!("{}: {why}", folder.display()));
-    let manifest = fs::read(folder.join(MANIFEST)).map_err(at(folder))?;
-    let wanted = fs::read(folder.join(SUM)).map_err(at(folder))?;
+/// Reads a checkpoint if every byte is as its manifest says; else says what is wrong with it. An error is
+/// one of reading, which says nothing about the checkpoint.
+fn read(folder: &Path, step: u64) -> Result<std::result::Result<Saved, String>> {
+    // A file that is not there is damage; any other failure is the system's.
+    let there = |name: &str, e: std::io::Error| match e.kind() {
+        ErrorKind::NotFound => Ok(Err(format!("there is no {name}"))),
+        _ => Err(at(&folder.join(name))(e)),
+    };
+    let manifest = match fs::read(folder.join(MANIFEST)) {
+        Ok(manifest) => manifest,
+        Err(e) => return there(MANIFEST, e),
+    };
+    let wanted = match fs::read(folder.join(SUM)) {
+        Ok(wanted) => wanted,
+        Err(e) => return there(SUM, e),
+    };
     if hex(ring::digest::digest(&SHA256, &manifest).as_ref()).as_bytes() != wanted {
-        return Err(bad("the manifest is not what was written".into()));
+        return Ok(Err("the manifest is not what was written".to_string()));
     }
-    let manifest = json::parse(&manifest)?;
+    let manifest = match json::parse(&manifest) {
+        Ok(manifest) => manifest,
+        Err(e) => return Ok(Err(format!("the manifest cannot be read: {e}"))),
+    };
     if manifest["version"] != 1 {
-        return Err(bad(format!("version {} is not known", manifest["version"])));
+        let why = format!("version {} of checkpoints is not known", manifest["version"]);
+        return Err(Error::Resume { folder: folder.to_path_buf(), why });
     }
     if manifest["step"] != step {
-        return Err(bad(format!("is of step {}", manifest["step"])));
+        return Ok(Err(format!("is of step {}", manifest["step"])));
     }
-    let files = manifest["files"].as_object();
-    let files = files.ok_or_else(|| bad("the manifest has no files".into()))?;
+    let Some(files) = manifest["files"].as_object() else {
+        return Ok(Err("the manifest has no files".to_string()));
+    };
     let mut saved = Saved { step, arrays: BTreeMap::new(), notes: Value::Null };
     for (name, entry) in files {
         let path = folder.join(name);
-        let (bytes, sha256) = sum(&path).map_err(at(&path))?;
+        let (bytes, sha256) = match sum(&path) {
+            Ok(both) => both,
+            Err(e) => return there(name, e),
+        };
         if entry["bytes"] != bytes || entry["sha256"] != sha256.as_str() {
-            return Err(bad(format!("{name} is not what was written")));
+            return Ok(Err(format!("{name} is not what was written")));
         }
         if let Some(group) = name.strip_suffix(".safetensors") {
             let arrays = load_safetensors(&path)?;
@@ -290,7 +326,7 @@ fn read(folder: &Path, step: u64) -> Result<Saved> {
             saved.notes = json::parse(&fs::read(&path).map_err(at(&path))?)?;
         }
     }
-    Ok(saved)
+    Ok(Ok(saved))
 }
 
 #[cfg(test)]
@@ -354,13 +390,13 @@ mod tests {
                     Some(bytes) => fs::write(&file, bytes).unwrap(),
                     None => fs::remove_file(&file).unwrap(),
                 }
-                assert!(read(&checkpoints.path(2), 2).is_err(), "{}", file.display());
+                assert!(read(&checkpoints.path(2), 2).unwrap().is_err(), "{}", file.display());
                 fs::write(&file, &bytes).unwrap();
                 tried += 1;
             }
         }
         assert!(tried > 100, "{tried}");
-        assert!(read(&checkpoints.path(2), 2).is_ok());
+        assert!(read(&checkpoints.path(2), 2).unwrap().is_ok());
         fs::write(checkpoints.path(2).join(NOTES), "{}").unwrap();
         let (saved, rejected) = checkpoints.latest().unwrap();
         assert_eq!(saved.unwrap().step, 1);
@@ -369,6 +405,55 @@ mod tests {
         // It does not count among those that are kept, and its name is free again.
         save(&checkpoints, 2);
         assert_eq!(checkpoints.latest().unwrap().0.unwrap().step, 2);
+    }
+
+    /// Good checkpoints were put aside where a process had no memory, rights or files left.
+    #[test]
+    fn what_cannot_be_read_now_is_not_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(folder.path(), 9).unwrap();
+        (1..=2).for_each(|step| save(&checkpoints, step));
+        // Not even the superuser reads a folder as a file.
+        let notes = checkpoints.path(2).join(NOTES);
+        let bytes = fs::read(&notes).unwrap();
+        fs::remove_file(&notes).unwrap();
+        fs::create_dir(&notes).unwrap();
+        let error = checkpoints.latest().unwrap_err();
+        assert!(error.to_string().contains(NOTES), "{error}");
+        assert_eq!(checkpoints.steps().unwrap(), [1, 2]);
+        fs::remove_dir(&notes).unwrap();
+        fs::write(&notes, bytes).unwrap();
+        assert_eq!(checkpoints.latest().unwrap().0.unwrap().step, 2);
+        // What a later version wrote.
+        let manifest = "{\"version\":2}";
+        let sum = hex(ring::digest::digest(&SHA256, manifest.as_bytes()).as_ref());
+        fs::write(checkpoints.path(2).join(MANIFEST), manifest).unwrap();
+        fs::write(checkpoints.path(2).join(SUM), sum).unwrap();
+        let error = checkpoints.latest().unwrap_err();
+        assert!(error.to_string().contains("version 2"), "{error}");
+        assert_eq!(checkpoints.steps().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn where_none_is_whole_all_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::open(folder.path(), 9).unwrap();
+        (1..=2).for_each(|step| save(&checkpoints, step));
+        (1..=2).for_each(|step| fs::write(checkpoints.path(step).join(SUM), "no").unwrap());
+        let (saved, rejected) = checkpoints.latest().unwrap();
+        assert!(saved.is_none());
+        let folders: Vec<_> = rejected.into_iter().map(|r| r.folder).collect();
+        assert_eq!(folders, [checkpoints.path(2), checkpoints.path(1)]);
+        assert_eq!(checkpoints.steps().unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn only_a_lock_that_is_held_is_another_process() {
+        let at = Path::new("f");
+        let held = locked(at, TryLockError::WouldBlock).to_string();
+        assert_eq!(held, "f: another process is training here");
+        let none = TryLockError::Error(std::io::Error::other("no locks available"));
+        assert_eq!(locked(at, none).to_string(), "f: cannot lock: no locks available");
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub enum Error {
     NotFinite {
         /// The step.
         step: u64,
-        /// What was looked at: `loss`, `gradient of PATH`, or `PATH`.
+        /// What was looked at: `the loss`, `the gradient of PATH`, or the name of an array that was to be saved
+        /// (`PATH` of the model, `slots/PATH/NAME` of the optimizer).
         tensor: String,
     },
     /// The folder of a training cannot be gone on with.

@@ -6,10 +6,12 @@ use super::error::{Error, Result};
 use super::metrics::Metrics;
 use super::session::Session;
 use crate::grads::value_and_grad;
-use crate::module::Module;
+use crate::module::{Module, Parameters};
 use crate::optim::{Optimizer, clip_grad_norm, select};
 use lazul_core::{Array, DType, Tree, compile_with_state, eval, memory, stack, where_};
 use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,7 +23,8 @@ pub enum NotFinite {
     /// End with an error that names the first such tensor; nothing of the step is saved.
     #[default]
     Stop,
-    /// Leave the batch out: parameters and moments stay.
+    /// Leave the batch out: parameters, buffers and moments stay, and of batches that are one step together
+    /// the others make the mean.
     Skip,
 }
 
@@ -48,9 +51,10 @@ pub struct FitOptions {
     pub save_every: u64,
     /// How many checkpoints stay; 3.
     pub keep: usize,
-    /// Whether checkpoints have what is trained alone, and not the rest of the model; false.
+    /// Whether checkpoints have what a training changes alone (trained parameters, buffers that steps change),
+    /// and not the rest of the model; false.
     pub trained_only: bool,
-    /// Whether to go on from the last checkpoint in the folder, if it has one; false.
+    /// Whether to go on from the last whole checkpoint in the folder, if it has any; false.
     pub resume: bool,
     /// What the training depends on beside the code (data, sizes, rates): a training goes on only from a
     /// checkpoint with the same.
@@ -214,8 +218,10 @@ pub fn fit<M: Module + Tree, B: Tree + Send + 'static>(
     let mut course = Course::default();
     let mut record = Record::open(session, loader, options, &mut course, observe)?;
     let names: Vec<String> = session.model.trainable_parameters().into_keys().collect();
+    // Tracing a step tells which buffers it changes.
+    let moving = RefCell::new(BTreeSet::new());
     let one = |session: &mut Session<M>, (batch, update): &(B, bool)| {
-        step(session, optimizer, &loss, batch, *update, options)
+        step(session, optimizer, &loss, batch, *update, options, &moving)
     };
     let compiled = compile_with_state(one);
     session.model.train(true);
@@ -270,7 +276,7 @@ pub fn fit<M: Module + Tree, B: Tree + Send + 'static>(
         }
         let stop = end || ending != Ending::Done;
         if number.is_multiple_of(options.save_every) || stop {
-            record.save(session, loader.position(), &course, observe)?;
+            record.save(session, &moving.borrow(), loader.position(), &course, observe)?;
         }
         if stop {
             break;
@@ -307,7 +313,8 @@ fn check(options: &FitOptions) -> Result<()> {
     }
 }
 
-/// One step: loss, count, and whether each gradient and the loss are finite.
+/// One step: loss, count, and whether each gradient and the loss are finite; paths of buffers that it changes
+/// are added to `moving`.
 fn step<M: Module + Tree, B: Tree>(
     session: &mut Session<M>,
     optimizer: &dyn Optimizer,
@@ -315,32 +322,47 @@ fn step<M: Module + Tree, B: Tree>(
     batch: &B,
     update: bool,
     options: &FitOptions,
+    moving: &RefCell<BTreeSet<String>>,
 ) -> lazul_core::Result<(Array, Array, Array)> {
     let Session { model, optimizer: state, generator, accumulated } = session;
+    let buffers = model.buffers();
     let run = value_and_grad(|m: &mut M| loss(m, batch));
     let ((value, count), grads) = generator.scope(|| run(model))?;
     let mut grads = grads.into_parameters();
     let each = grads.values().chain([&value]).map(|g| g.isfinite().all(..));
     let finite = stack(&each.collect::<Vec<_>>(), 0);
     let fine = finite.all(..);
-    if options.not_finite == NotFinite::Skip {
-        grads = grads.map_leaves(|g| where_(&fine, g, 0));
+    let skip = options.not_finite == NotFinite::Skip;
+    let mut changed = model.buffers();
+    changed.retain(|path, b| buffers.get(path).is_none_or(|old| !old.ptr_eq(b)));
+    moving.borrow_mut().extend(changed.keys().cloned());
+    if skip {
+        for (path, new) in &mut changed {
+            if let Some(old) = buffers.get(path) {
+                *new = where_(&fine, &*new, old);
+            }
+        }
+        model.update(&changed)?;
     }
+    // Whether there is a step to make.
+    let mut any = fine.clone();
     if options.accumulate > 1 {
-        accumulated.add(&grads)?;
+        accumulated.add_where(&fine, &grads)?;
         if !update {
             return Ok((value, count, finite));
         }
-        grads = accumulated.take(options.accumulate);
+        (grads, any) = accumulated.take_counted();
+    } else if skip {
+        grads = grads.map_leaves(|g| where_(&fine, g, 0));
     }
     if let Some(most) = options.clip {
         grads = clip_grad_norm(&grads, most).0;
     }
     let before = (model.trainable_parameters(), state.clone());
     optimizer.update(state, model, &grads)?;
-    if options.not_finite == NotFinite::Skip && options.accumulate == 1 {
+    if skip {
         let after = (model.trainable_parameters(), state.clone());
-        let (weights, kept) = select(&fine, &after, &before)?;
+        let (weights, kept) = select(&any, &after, &before)?;
         model.update(&weights)?;
         *state = kept;
     }
@@ -358,6 +380,37 @@ fn first_not_finite(finite: &Array, names: &[String]) -> Result<Option<String>> 
     }))
 }
 
+/// The name of the first array that is to be saved and is not finite. In what steps do not change infinity
+/// may have a meaning (a mask); NaN has none.
+fn not_finite<M: Module + Tree>(
+    session: &Session<M>,
+    weights: &Parameters,
+    rest: &Parameters,
+    moving: &BTreeSet<String>,
+) -> Result<Option<String>> {
+    let trained = session.model.trainable_parameters();
+    let constant = |name: &String| !trained.contains_key(name) && !moving.contains(name);
+    let mut checks = Vec::new();
+    for (name, array) in weights {
+        if array.dtype()?.is_float() {
+            let bad = if constant(name) { array.isnan() } else { array.isfinite().logical_not() };
+            checks.push((name, bad.any(..)));
+        }
+    }
+    for (name, array) in rest {
+        if array.dtype()?.is_float() {
+            checks.push((name, array.isfinite().logical_not().any(..)));
+        }
+    }
+    eval(checks.iter().map(|(_, bad)| bad))?;
+    for (name, bad) in checks {
+        if bad.item::<bool>()? {
+            return Ok(Some(name.clone()));
+        }
+    }
+    Ok(None)
+}
+
 fn assess<M: Module + Tree>(
     session: &mut Session<M>,
     evaluate: &mut Option<Evaluate<'_, M>>,
@@ -371,7 +424,8 @@ fn assess<M: Module + Tree>(
     let value = evaluate(&mut session.model);
     session.model.train(true);
     let value = value?;
-    if course.best.is_none_or(|(best, _)| value < best) {
+    // Nothing would ever be better than NaN.
+    if value.is_finite() && course.best.is_none_or(|(best, _)| value < best) {
         (course.best, course.worse) = (Some((value, course.step)), 0);
     } else {
         course.worse += 1;
@@ -428,6 +482,16 @@ impl<'o> Record<'o> {
             return Err(refuse(why.to_string()));
         }
         let (saved, rejected) = checkpoints.latest()?;
+        if saved.is_none()
+            && let Some(newest) = rejected.first()
+        {
+            let why = format!(
+                "no checkpoint is whole ({}: {}); move them away to begin anew",
+                newest.folder.display(),
+                newest.why
+            );
+            return Err(refuse(why));
+        }
         let mut news: Vec<Event> = rejected.into_iter().map(Event::Rejected).collect();
         if let Some(saved) = saved {
             let notes = &saved.notes;
@@ -471,23 +535,23 @@ impl<'o> Record<'o> {
         }
     }
 
-    /// Writes a checkpoint, unless a number in it is not finite.
+    /// Writes a checkpoint, unless a number in it is not finite. `moving` are paths of buffers that steps change.
     fn save<M: Module + Tree>(
         &mut self,
         session: &Session<M>,
+        moving: &BTreeSet<String>,
         position: Position,
         course: &Course,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<()> {
         let Some((checkpoints, _)) = &self.files else { return Ok(()) };
         let weights = session.weights(self.options.trained_only);
-        let trained = session.model.trainable_parameters();
-        let fine: Vec<Array> = trained.values().map(|a| a.isfinite().all(..)).collect();
-        eval(&fine)?;
-        for (path, fine) in trained.keys().zip(fine) {
-            if !fine.item::<bool>()? {
-                return Err(Error::NotFinite { step: course.step, tensor: path.clone() });
-            }
+        let mut rest = session.rest();
+        if self.options.trained_only {
+            rest.extend(session.buffers(moving));
+        }
+        if let Some(tensor) = not_finite(session, &weights, &rest, moving)? {
+            return Err(Error::NotFinite { step: course.step, tensor });
         }
         let notes = json!({
             "config": self.options.config,
@@ -497,7 +561,7 @@ impl<'o> Record<'o> {
             "best_step": course.best.map(|(_, step)| step),
             "worse": course.worse,
         });
-        let groups = [("weights", &weights), ("state", &session.rest())];
+        let groups = [("weights", &weights), ("state", &rest)];
         let folder = checkpoints.save(course.step, &groups, &notes)?;
         self.tell(Event::Saved { step: course.step, folder }, observe)
     }

@@ -5,7 +5,10 @@ use crate::module::{Module, Parameters};
 use crate::optim::{Accumulator, Optimizer, State};
 use lazul_core::random::Generator;
 use lazul_core::{Shape, Tree};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The name of the number of batches in the sums.
+const COUNT: &str = "accumulated_batches";
 
 /// A model in training. The state of a compiled step.
 #[derive(Clone, Debug, Tree)]
@@ -42,9 +45,18 @@ impl<M: Module + Tree> Session<M> {
         }
     }
 
+    /// Buffers of these paths under the names that they have among [`Session::rest`]'s.
+    pub(super) fn buffers(&self, paths: &BTreeSet<String>) -> Parameters {
+        let mut buffers = self.model.buffers();
+        buffers.retain(|path, _| paths.contains(path));
+        buffers.into_iter().map(|(path, array)| (format!("buffers/{path}"), array)).collect()
+    }
+
     /// Everything else by name.
     pub(super) fn rest(&self) -> Parameters {
         let mut all = Parameters::new();
+        let count = self.accumulated.count().cloned();
+        all.extend(count.map(|count| (COUNT.to_string(), count)));
         all.insert("generator".to_string(), self.generator.key.clone());
         let sums = self.accumulated.sums().iter();
         all.extend(sums.map(|(path, sum)| (format!("accumulated/{path}"), sum.clone())));
@@ -59,7 +71,8 @@ impl<M: Module + Tree> Session<M> {
         all
     }
 
-    /// Puts back what [`Session::weights`] and [`Session::rest`] gave.
+    /// Puts back what [`Session::weights`], [`Session::buffers`] and [`Session::rest`] gave, the latter two
+    /// together.
     pub(super) fn restore(&mut self, weights: &Parameters, rest: &Parameters) -> Result<()> {
         let strange = |name: &str| {
             Error::Options(format!("the checkpoint has {name}, which this training has not"))
@@ -72,14 +85,23 @@ impl<M: Module + Tree> Session<M> {
             return Err(missing(path));
         }
         next.model.update(weights)?;
-        let before = next.rest();
         next.accumulated = Accumulator::default();
-        let mut sums = Parameters::new();
+        let before = next.rest();
+        let (mut sums, mut count) = (Parameters::new(), None);
+        let mut buffers = Parameters::new();
         let mut slots: BTreeMap<String, Parameters> = BTreeMap::new();
         let mut known = 0;
         for (name, array) in rest {
             if let Some(path) = name.strip_prefix("accumulated/") {
                 sums.insert(path.to_string(), array.clone());
+                continue;
+            }
+            if let Some(path) = name.strip_prefix("buffers/") {
+                buffers.insert(path.to_string(), array.clone());
+                continue;
+            }
+            if name == COUNT {
+                count = Some(array.clone());
                 continue;
             }
             let old = before.get(name).ok_or_else(|| strange(name))?;
@@ -106,8 +128,7 @@ impl<M: Module + Tree> Session<M> {
                 None => next.generator.key = array.clone(),
             }
         }
-        let expected = before.keys().filter(|name| !name.starts_with("accumulated/")).count();
-        if known < expected {
+        if known < before.len() {
             let name = before.keys().find(|name| !rest.contains_key(*name));
             return Err(missing(name.map_or("", |name| name)));
         }
@@ -115,7 +136,8 @@ impl<M: Module + Tree> Session<M> {
         for (path, slots) in slots {
             next.optimizer.slots.insert(path, slots);
         }
-        next.accumulated.add(&sums)?;
+        next.model.update(&buffers)?;
+        next.accumulated = Accumulator::restored(sums, count);
         *self = next;
         Ok(())
     }
