@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex};
 /// them any more.
 ///
 /// Two traces show which lengths vary and which numbers of the graph (shapes, positions, counts that sums
-/// are divided by) vary with them; a third confirms it. What cannot be told from that is traced as [`compile`]
+/// are divided by) vary with them; a third confirms it. What cannot be told from that is traced as
+/// [`compile`](crate::compile)
 /// does: a custom function, numbers that follow lengths in other ways than sums, products and quotients, lengths of 0 and 1,
 /// another number of axes. A function that does something else from some length on (`if x.dim(0)? > 100`) is not one
 /// for this.
@@ -37,7 +38,7 @@ use std::sync::{Arc, Mutex};
 /// ```
 ///
 /// # Errors
-/// Of the returned function: as [`compile`].
+/// Of the returned function: as [`compile`](crate::compile).
 #[track_caller]
 pub fn compile_shapeless<T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&T) -> R,
@@ -46,7 +47,7 @@ pub fn compile_shapeless<T: Tree, O: Tree, R: IntoResult<O>>(
     move |argument| with_state(&mut (), argument)
 }
 
-/// [`compile_with_state`] and [`compile_shapeless`] in one.
+/// [`compile_with_state`](crate::compile_with_state) and [`compile_shapeless`] in one.
 ///
 /// ```
 /// use lazul_core::prelude::*;
@@ -60,7 +61,7 @@ pub fn compile_shapeless<T: Tree, O: Tree, R: IntoResult<O>>(
 /// ```
 ///
 /// # Errors
-/// Of the returned function: as [`compile`]; the state is then as it was.
+/// Of the returned function: as [`compile`](crate::compile); the state is then as it was.
 #[track_caller]
 pub fn compile_shapeless_with_state<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: impl Fn(&mut S, &T) -> R,
