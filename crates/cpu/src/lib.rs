@@ -77,8 +77,8 @@ impl Backend for CpuBackend {
             Prim::Scan { op, axis, reverse, inclusive } => {
                 scan::scan(*op, *axis as usize, *reverse, *inclusive, job)
             }
-            Prim::Sort { axis } => sort::sort(*axis as usize, job),
-            Prim::ArgSort { axis } => sort::argsort(*axis as usize, job),
+            Prim::Sort { axis } => return sort::sort(*axis as usize, job),
+            Prim::ArgSort { axis } => return sort::argsort(*axis as usize, job),
             Prim::SearchSorted { right } => sort::searchsorted(*right, job),
             Prim::Matmul => matmul::matmul(job),
             Prim::Conv(op) => return conv::conv(op, job),

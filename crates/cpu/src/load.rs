@@ -14,21 +14,26 @@ pub(crate) const BLOCK: usize = 1024;
 /// How many rows ahead of their use rows are fetched.
 pub(crate) const AHEAD: usize = 6;
 
+/// Asks for `bytes` bytes from an address on, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(ptr: *const u8, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for k in (0..bytes).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetching does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ptr.wrapping_add(k).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (ptr, bytes);
+}
+
 /// Fetches row `r` of `bytes` bytes, rows being `stride` bytes apart, into the cache. The hardware
 /// does so by itself within a page, but not from a row to the next where rows lie far apart.
 #[inline(always)]
 pub(crate) fn prefetch_row(src: *const u8, r: usize, stride: isize, bytes: usize) {
-    #[cfg(target_arch = "x86_64")]
     if stride.unsigned_abs() >= 2048 {
-        for k in (0..bytes).step_by(64) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let at = src.wrapping_offset(r as isize * stride).wrapping_add(k);
-            // SAFETY: prefetching does not fault, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-        }
+        prefetch(src.wrapping_offset(r as isize * stride), bytes);
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (src, r, stride, bytes);
 }
 
 /// Room for a block in each stage of conversion.

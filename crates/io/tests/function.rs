@@ -163,6 +163,10 @@ fn other_files_and_versions_are_refused() -> Result<(), Box<dyn std::error::Erro
     assert_eq!(with("format", Some("pt")).kind(), ErrorKind::Malformed);
     assert_eq!(with("functions", None).kind(), ErrorKind::Missing);
     assert_eq!(with("functions", Some("[]")).kind(), ErrorKind::Malformed);
+    // A truth value is 0 or 1, and no other byte may become one.
+    let text = header["__metadata__"]["functions"].as_str().unwrap();
+    let truth = text.replacen(r#"{"Prim":"#, r#"{"Prim":{"Arange":{"start":{"bits":2,"dtype":"Bool"},"step":{"bits":1,"dtype":"Bool"}}},"was":"#, 1);
+    assert!(with("functions", Some(&truth)).to_string().contains("no bool"));
     assert_eq!(with("functions", Some("[{")).kind(), ErrorKind::Malformed);
     let deep = "[".repeat(100_000);
     assert_eq!(with("functions", Some(&deep)).kind(), ErrorKind::Malformed);

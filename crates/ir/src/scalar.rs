@@ -9,11 +9,37 @@ use num_complex::Complex32;
 /// Equality and hash are those of the bits, so `NaN == NaN` and `0.0 != -0.0`: what graph keys need.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "Written"))]
 pub struct Scalar {
     /// The value's bits in the low bytes.
     pub bits: u64,
     /// The dtype.
     pub dtype: DType,
+}
+
+/// A scalar as a file has it, whose bits may be anything.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    bits: u64,
+    dtype: DType,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Written> for Scalar {
+    type Error = String;
+
+    fn try_from(Written { bits, dtype }: Written) -> Result<Scalar, String> {
+        let fits = match dtype {
+            DType::Bool => bits <= 1,
+            _ => dtype.size() >= 8 || bits >> (8 * dtype.size()) == 0,
+        };
+        match fits {
+            true => Ok(Scalar { bits, dtype }),
+            false => Err(format!("the bits {bits:#x} are no {dtype}")),
+        }
+    }
 }
 
 impl Scalar {

@@ -192,7 +192,7 @@ pub(super) fn compiled<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
             None => {
                 let traced = match shapeless {
                     true => member_or_trace(&f, state, argument, site, &families)?,
-                    false => Arc::new(trace(&f, state, argument, site)?.0),
+                    false => Arc::new(trace(&f, state, argument, site, false)?.0),
                 };
                 let mut known = known.lock().unwrap_or_else(|e| e.into_inner());
                 let dropped = known.insert(key, traced.clone());
@@ -211,12 +211,14 @@ pub(super) fn compiled<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     }
 }
 
-/// Calls `f` on placeholders; with the graph as it was traced, before anything of it was computed.
+/// Calls `f` on placeholders; if `shapeless`, with the graph as it was traced, before anything of it was
+/// computed.
 pub(super) fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
     f: &impl Fn(&mut S, &T) -> R,
     state: &S,
     argument: &T,
     site: &'static Location<'static>,
+    shapeless: bool,
 ) -> Result<(Traced<S, T, O>, Option<Sample>)> {
     let (before, given) = (state.leaves(), argument.leaves());
     let specs: Vec<Spec> = before.iter().chain(&given).map(|a| spec(a)).collect();
@@ -232,7 +234,7 @@ pub(super) fn trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
         Ok(made)
     })?;
     let Some(template) = template else { unreachable!("the function was traced") };
-    let sample = Sample::of(&graph);
+    let sample = if shapeless { Sample::of(&graph) } else { None };
     let (first, rest) = graph.arguments.split_at(n);
     let named =
         (state.with_leaves(first.iter().cloned()), argument.with_leaves(rest.iter().cloned()));

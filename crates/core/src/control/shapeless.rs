@@ -109,7 +109,7 @@ pub(super) fn member_or_trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
             return Ok(Arc::new(from_program(&program, &constants, &like, state, argument, site)?));
         }
     }
-    let (traced, sample) = trace(f, state, argument, site)?;
+    let (traced, sample) = trace(f, state, argument, site, true)?;
     let traced = Arc::new(traced);
     let Some(sample) = sample else { return Ok(traced) };
     let mut structure = Key::new();
@@ -123,8 +123,9 @@ pub(super) fn member_or_trace<S: Tree, T: Tree, O: Tree, R: IntoResult<O>>(
             Err(_) => (traced.clone(), Stage::Once(sample)),
         },
         Some((Stage::Twice(family, constants), like)) => match family.holds(&constants, &sample) {
-            true => (like, Stage::Sure(Arc::new((family, constants)))),
-            false => (traced.clone(), Stage::Once(sample)),
+            None => (like, Stage::Twice(family, constants)),
+            Some(true) => (like, Stage::Sure(Arc::new((family, constants)))),
+            Some(false) => (traced.clone(), Stage::Once(sample)),
         },
         // Lengths of no family, such as 0 and 1, are traced and teach nothing.
         Some((stage @ Stage::Sure(_), like)) => (like, stage),
@@ -220,6 +221,8 @@ mod tests {
         // 2 -> 4 and 4 -> 16: a square, and not three times less four, nor a power of two.
         let power = |x: &Array| Ok(x * (1u32 << x.dim(0)?) as f32);
         assert_eq!(calls(power, &[[2, 3], [4, 3], [5, 3], [6, 3]]), 4);
+        // Lengths that the rule was made from do not confirm it, also where another axis is new.
+        assert_eq!(calls(power, &[[2, 3], [4, 5], [2, 7], [4, 9], [5, 3]]), 5);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use smallvec::{SmallVec, smallvec};
 /// Sizes of symbols, the lengths that may vary.
 pub(super) type Sizes = SmallVec<[i64; 4]>;
 
+/// How many lengths may vary: rules are sought among the products of three of them.
+pub(super) const MOST_SYMBOLS: usize = 8;
+
 /// A product of symbols, by their numbers.
 type Monomial = SmallVec<[u8; 4]>;
 
@@ -203,7 +206,7 @@ pub(super) fn symbols(
             }
         }
     }
-    (places.len() <= 8).then_some((places, at_a, at_b))
+    (places.len() <= MOST_SYMBOLS).then_some((places, at_a, at_b))
 }
 
 #[cfg(test)]

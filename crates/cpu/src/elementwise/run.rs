@@ -6,8 +6,10 @@ use super::plan::{Load, Place, Plan, PlannedLoad};
 use crate::alloc;
 use crate::convert::{load_f32, round_to_bf16, round_to_f16, store_f32};
 use crate::copy::{copy_row, copy_strided};
+use crate::load::prefetch;
 use crate::pool::parallel_ranges;
 use crate::strided::{offset_of, rows};
+use lazul_ir::layout::is_row_major;
 use lazul_ir::{Buffer, DType, Job, Operand, Shape, StepOp};
 use smallvec::SmallVec;
 use std::cell::Cell;
@@ -17,6 +19,8 @@ use std::mem::MaybeUninit;
 const BLOCK: usize = 512;
 /// Elements that are worth no plan.
 const SMALL: usize = 512;
+/// Elements from which on operands are hardly in a core's caches.
+const FAR: usize = 512 << 10;
 /// Simple operations in a chunk: some ten microseconds.
 const CHUNK_COST: usize = 128 << 10;
 
@@ -43,7 +47,12 @@ struct Run<'a> {
     sources: SmallVec<[Source; 8]>,
     /// Operands that were copied into row-major order first.
     copied: SmallVec<[bool; 8]>,
+    /// Operands whose elements lie in the order of the output's.
+    flat: SmallVec<[bool; 8]>,
     block: usize,
+    /// Whether the next block's cache lines are fetched while this one is computed: memory and
+    /// multipliers are then busy at once.
+    ahead: bool,
 }
 
 /// Where a chunk's results go.
@@ -130,7 +139,9 @@ impl<'a> Run<'a> {
             plan,
             sources: job.inputs.iter().map(|i| Source { ptr: i.ptr, dtype: i.dtype }).collect(),
             copied: SmallVec::from_elem(false, job.inputs.len()),
+            flat: SmallVec::new(),
             block: BLOCK,
+            ahead: plan.slots > 0 && plan.steps.len() > 1 && n >= FAR,
         };
         let mut kept: SmallVec<[Buffer; 1]> = SmallVec::new();
         for load in plan.loads.iter().filter(|l| l.load == Load::Gather) {
@@ -140,6 +151,11 @@ impl<'a> Run<'a> {
                 run.copied[i] = true;
                 kept.push(buffer);
             }
+        }
+        if run.ahead {
+            let c = &plan.collapsed;
+            let flat = |(s, &copied): (_, &bool)| copied || is_row_major(&c.shape, s);
+            run.flat = c.strides.iter().map(|s| &s[..]).zip(&run.copied).map(flat).collect();
         }
         (run, kept)
     }
@@ -192,7 +208,10 @@ impl<'a> Run<'a> {
                     let spare = scratch.add(plan.slots * slot_bytes);
                     self.load(load, at, m, slot, spare);
                 }
-                for step in &plan.steps {
+                for (k, step) in plan.steps.iter().enumerate() {
+                    if self.ahead {
+                        self.fetch(at + m, (end - at - m).min(BLOCK), k, results);
+                    }
                     let dst = read(step.dst).cast_mut();
                     match step.kernel {
                         Kernel::One(k) => k(read(step.args[0]), dst, m),
@@ -215,6 +234,30 @@ impl<'a> Run<'a> {
                 }
                 at += m;
             }
+        }
+    }
+
+    /// Asks for the share that belongs to step `k` of the cache lines that block `at..at + m` will
+    /// touch. There are no more of them than the core can wait for while a step runs.
+    #[inline]
+    fn fetch(&self, at: usize, m: usize, k: usize, results: &Results<'_>) {
+        if m == 0 {
+            return;
+        }
+        let steps = self.plan.steps.len();
+        let lines = |ptr: *const u8, size: usize| {
+            let bytes = m * size;
+            let share = bytes.div_ceil(steps).next_multiple_of(64);
+            let (start, end) = (k * share, bytes.min((k + 1) * share));
+            prefetch(ptr.wrapping_add(start), end.saturating_sub(start));
+        };
+        for (source, _) in self.sources.iter().zip(&self.flat).filter(|(_, flat)| **flat) {
+            let size = source.dtype.size();
+            lines(source.ptr.wrapping_add(at * size), size);
+        }
+        for &(ptr, dtype) in results.outputs {
+            let offset = (at - results.base) * dtype.size();
+            lines(ptr.cast_const().wrapping_add(offset), dtype.size());
         }
     }
 

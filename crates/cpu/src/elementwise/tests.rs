@@ -555,7 +555,8 @@ fn a_fused_program_gives_the_bits_of_its_steps() {
             outputs: vec![(4, half), (6, Bool), (1, F64), (3, half), (4, half), (5, half)],
             registers: 7,
         };
-        for shape in [[1usize, 7], [37, 113]] {
+        // The last is large enough for blocks to be fetched ahead.
+        for shape in [[1usize, 7], [37, 113], [529, 1000]] {
             let n = shape[0] * shape[1];
             let a = rng.tensor(half, &shape, -2.0, 2.0);
             let b = rng.tensor(half, &[shape[1]], -2.0, 2.0).broadcast(&shape);

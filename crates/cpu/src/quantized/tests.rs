@@ -411,6 +411,35 @@ fn odd_rows_and_scales() {
     }
 }
 
+/// Many rows that no matrix engine can take have the bits that each has by itself.
+#[test]
+fn odd_rows_together() {
+    let mut rng = Rng(12);
+    let (m, n, k) = (40, 70, 128);
+    for q in all() {
+        for dtype in [DType::F32, DType::BF16] {
+            let w = quantize(q, &rng.tensor(DType::F32, &[n, k], -1.0, 1.0));
+            let mut x = rng.vec(m * k, -1.0, 1.0);
+            for row in (0..m).filter(|row| row % 3 != 1) {
+                x[row * k + row] = [1e35, f64::INFINITY, 1e-36][row % 5 % 3];
+            }
+            let x = Tensor::from_f64(&x, dtype, &[m, k]);
+            let whole = product(q, true, &x, &w).scalars();
+            for row in 0..m {
+                let mut part = x.clone();
+                part.offset = row * k;
+                part.shape[0] = 1;
+                let got = product(q, true, &part, &w).scalars();
+                for (got, want) in got.iter().zip(&whole[row * n..]) {
+                    // All but the sign of a NaN.
+                    let nan = got.to_c128().0.is_nan() && want.to_c128().0.is_nan();
+                    assert!(nan || got.bits == want.bits, "{q:?} {dtype} row {row}");
+                }
+            }
+        }
+    }
+}
+
 /// Picked products have the bits of the products themselves.
 #[test]
 fn gathered_products() {

@@ -168,30 +168,50 @@ impl TileProduct<'_> {
                 with_scratch::<f32, _>(blocks * plan.groups * LANES, |totals| {
                     let strange = self.pack(&plan, lines, words, totals);
                     self.multiply(&plan, lines, Packed { words, totals }, &bad);
-                    for (line, _) in lines.iter().zip(&strange).filter(|(_, s)| s.load(Relaxed)) {
-                        self.by_vectors(line, 0..self.n);
-                    }
+                    let strange = lines.iter().zip(&strange).filter(|(_, s)| s.load(Relaxed));
+                    let strange: Vec<Line> = strange.map(|(line, _)| *line).collect();
+                    self.by_vectors(&strange, 0..self.n);
                 });
             });
         }
         for panel in (0..bad.len()).filter(|&i| bad[i].load(Relaxed)) {
             let columns = panel * LANES..((panel + 1) * LANES).min(self.n);
-            for line in self.lines {
-                self.by_vectors(line, columns.clone());
+            for lines in self.lines.chunks(CHUNK) {
+                self.by_vectors(lines, columns.clone());
             }
         }
     }
 
-    /// Some columns of a row, by multiply-adds.
-    fn by_vectors(&self, line: &Line, columns: Range<usize>) {
-        let (batch_shape, batch_strides) = Default::default();
-        let (dtype, k) = self.x;
-        let a = Dense { ptr: line.x, dtype, batch_shape, batch_strides, lane: 0, k };
-        let b = self.w.rows_from(0, columns.start);
-        let ptr = line.out.wrapping_add(columns.start * self.out.size());
-        let n = columns.len();
-        let c = Output { ptr, dtype: self.out, m: 1, n, transposed: false };
-        Product::<f32> { batch: 1, m: 1, n, k: self.k, a: &a, b: &b, c: &c }.run();
+    /// Some columns of some rows, by multiply-adds.
+    fn by_vectors(&self, lines: &[Line], columns: Range<usize>) {
+        if lines.is_empty() {
+            return;
+        }
+        let (m, n, k) = (lines.len(), columns.len(), self.k);
+        let size = self.out.size();
+        // Rows lie anywhere, but those of a product at equal distances.
+        with_scratch::<f32, _>(m * k, |x| {
+            with_scratch::<u8, _>(m * n * size, |y| {
+                for (line, row) in lines.iter().zip(x.chunks_exact_mut(k)) {
+                    // SAFETY: rows are `k` long.
+                    unsafe { self.load(line, row) };
+                }
+                let (batch_shape, batch_strides) = Default::default();
+                let (ptr, dtype, lane) = (x.as_ptr().cast(), DType::F32, k as isize);
+                let a = Dense { ptr, dtype, batch_shape, batch_strides, lane, k: 1 };
+                let b = self.w.rows_from(0, columns.start);
+                let (ptr, dtype) = (y.as_mut_ptr(), self.out);
+                let c = Output { ptr, dtype, m, n, transposed: false };
+                Product::<f32> { batch: 1, m, n, k, a: &a, b: &b, c: &c }.run();
+                for (line, row) in lines.iter().zip(y.chunks_exact(n * size)) {
+                    // SAFETY: columns of a row of the result.
+                    unsafe {
+                        let out = line.out.add(columns.start * size);
+                        std::ptr::copy_nonoverlapping(row.as_ptr(), out, row.len());
+                    }
+                }
+            });
+        });
     }
 
     /// Multiplies packed rows with all panels.

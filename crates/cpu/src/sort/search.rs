@@ -4,7 +4,8 @@
 //! The search halves a range without a branch on what it finds: the next probe is chosen by a
 //! conditional move, and probes of neighbouring values overlap in the processor.
 
-use super::Sortable;
+use super::keys::Sortable;
+use super::words::Number;
 use crate::pool::parallel_ranges;
 use crate::rows::{Shared, apart};
 use crate::strided::offset_of;
@@ -55,7 +56,7 @@ fn search<T: Sortable>(right: bool, job: &Job<'_>, out: &Target<'_>) {
             // SAFETY: `i` is an element of the values and of the output, which no other range has;
             // positions below `n` are elements of a row of the sorted operand.
             unsafe {
-                let value = (*values.ptr.cast::<T>().offset(at)).key();
+                let value = (*values.ptr.cast::<T>().offset(at)).key().widen();
                 let row = sorted.ptr.cast::<T>().offset(row);
                 *dst.get().add(i) = count(row, step, n, value, right) as u32;
             }
@@ -79,7 +80,7 @@ unsafe fn count<T: Sortable>(
     while size > 0 {
         let half = size / 2;
         // SAFETY: `base + half < base + size <= n`.
-        let key = unsafe { *row.offset((base + half) as isize * step) }.key();
+        let key = unsafe { *row.offset((base + half) as isize * step) }.key().widen();
         let before = key < value || right && key == value;
         base = if before { base + half + 1 } else { base };
         size = if before { size - half - 1 } else { half };

@@ -38,6 +38,25 @@ impl TileProduct<'_> {
         strange
     }
 
+    /// Reads a row of the left operand.
+    ///
+    /// # Safety
+    /// `row` must be as long as the operand's rows.
+    pub(super) unsafe fn load(&self, line: &Line, row: &mut [f32]) {
+        let (dtype, distance) = self.x;
+        let size = dtype.size() as isize;
+        // SAFETY: a row of a live operand.
+        unsafe {
+            if distance == 1 {
+                return convert::load_f32(line.x, dtype, row);
+            }
+            for (p, v) in row.iter_mut().enumerate() {
+                let x = line.x.wrapping_offset(p as isize * distance * size);
+                *v = convert::load_f32_one(x, dtype);
+            }
+        }
+    }
+
     /// # Safety
     /// There must be room for a block at `words` and `totals`, and the processor must have AVX-512.
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -50,7 +69,6 @@ impl TileProduct<'_> {
         strange: &[AtomicBool],
     ) {
         let k = self.k;
-        let (dtype, distance) = self.x;
         // Rows lie at whole cache lines apart, in `parts` pieces each.
         let stride = (2 * k).next_multiple_of(64);
         with_scratch::<u16, _>(lines.len() * plan.parts * stride / 2, |pieces| {
@@ -58,15 +76,7 @@ impl TileProduct<'_> {
                 for (i, line) in lines.iter().enumerate() {
                     // SAFETY: a row of the operand; `totals` has 16 elements a group.
                     unsafe {
-                        if distance == 1 {
-                            convert::load_f32(line.x, dtype, row);
-                        } else {
-                            let size = dtype.size() as isize;
-                            for (p, v) in row.iter_mut().enumerate() {
-                                let x = line.x.wrapping_offset(p as isize * distance * size);
-                                *v = convert::load_f32_one(x, dtype);
-                            }
-                        }
+                        self.load(line, row);
                         if !usable(row, plan.parts) {
                             strange[i].store(true, Relaxed);
                             row.fill(0.0);
