@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<()> {
     report("1000 tiny ops", "op/s", 1000.0, &|| {
         let mut y = one.clone();
         for _ in 0..1000 {
-            y = y + 1.0;
+            y += 1.0;
         }
         y
     })?;

@@ -9,6 +9,8 @@ use lazul_ir::{Buffer, FastOp, HOST, Job, MemoryStats, Place, Prim, QuantizedOp,
 use std::sync::OnceLock;
 
 /// Why a job was not enqueued.
+// Without a device to enqueue on, nothing refuses.
+#[cfg_attr(not(any(feature = "cuda", feature = "mock")), allow(dead_code))]
 pub(crate) enum Refusal {
     /// There is no kernel for it: it belongs on the CPU. Nothing was enqueued.
     Lacks(&'static str),
