@@ -2,10 +2,10 @@
 
 use crate::args::TrainArgs;
 use crate::{embedded, interrupt, open, output};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use lazul_io::ModelFolder;
 use lazul_lm::pretrain::{PretrainConfig, pretrain, windows};
-use lazul_nn::train::{Ending, Progress};
+use lazul_nn::train::{Checkpoints, Ending, Progress};
 use std::process::ExitCode;
 
 pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
@@ -25,18 +25,22 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         save_every: args.save_every as u64,
         ..PretrainConfig::default()
     };
-    let model = config.model(&text)?;
+    // What is wrong with the sizes is said before anything is read or written.
+    config.model(&text)?;
     let data = windows(&args.data, &text, config.context)?;
     let folder = &args.save_path;
     let at = || folder.display().to_string();
-    std::fs::create_dir_all(folder).with_context(at)?;
-    // The configuration of a model that is there stays: weights go with it.
-    let begun = folder.join("config.json").exists();
-    if begun && !args.resume {
+    let there = |name: &str| folder.join(name).exists();
+    if !args.resume && (there("config.json") || there("model.safetensors")) {
         bail!("{} holds a model already; go on with it (--resume), or take another folder", at());
     }
-    // All but the weights, so that the folder is a model as soon as they are there.
-    let put = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).with_context(at);
+    let begun = !Checkpoints::open(folder, 1)?.steps()?.is_empty();
+    if !begun && there("model.safetensors") {
+        bail!("{} holds a model and no checkpoint to go on from; take another folder", at());
+    }
+    // Configuration and weights come with the first checkpoint: the folder is a model then. Before it, all may
+    // be another's who was killed.
+    let put = |name: &str, bytes: &[u8]| lazul_io::write_file(&folder.join(name), bytes);
     match &args.tokenizer {
         _ if begun => {}
         Some(name) => {
@@ -52,9 +56,6 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-    }
-    if !begun {
-        put("config.json", lazul_io::json::to_string(&model).as_bytes())?;
     }
     let mut progress = Progress::new(config.iters);
     let cancel = Some(interrupt::flag());

@@ -92,8 +92,22 @@ impl AtomicFile {
     }
 }
 
-/// Writes a small file whole or not at all.
-pub(crate) fn write_file(destination: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a small file whole or not at all: a crash or a kill at any moment leaves the old file, and an error
+/// too.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("config.json");
+/// lazul_io::write_file(&path, b"{}")?;
+/// lazul_io::write_file(&path, b"{\"model_type\": \"llama\"}")?;
+/// assert!(std::fs::read_to_string(&path)?.contains("llama"));
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// If the file cannot be written or put in its place.
+pub fn write_file(destination: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(destination)?;
     file.write(bytes)?;
     file.finish()

@@ -56,6 +56,7 @@ mod size;
 mod source;
 mod zip;
 
+pub use atomic::write_file;
 pub use error::{Error, ErrorKind, Result};
 pub use folder::{FolderWriter, ModelFolder, WeightOptions};
 pub use function::{Exporter, ImportedFunction, export_function, import_function};

@@ -39,6 +39,11 @@ impl KvCache {
         KvCache { passing: true, ..KvCache::default() }
     }
 
+    /// Whether nothing is ever kept.
+    pub fn is_passing(&self) -> bool {
+        self.passing
+    }
+
     /// Number of positions in use.
     pub fn len(&self) -> usize {
         self.offset

@@ -17,6 +17,7 @@ pub mod generate;
 mod gguf;
 pub mod models;
 pub mod pretrain;
+mod publish;
 pub mod rope;
 pub mod sample;
 pub mod stream;

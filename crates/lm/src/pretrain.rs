@@ -7,11 +7,12 @@
 
 use crate::error::{Error, Result};
 use crate::models::{self, LanguageModel};
+use crate::publish::Publisher;
 use crate::text::TextModel;
 use crate::tune::{Batch, Example, batch, loss};
 use lazul_core::random::Generator;
 use lazul_core::{Array, DType, eval, ones, random, zeros};
-use lazul_io::{load_safetensors, save_safetensors};
+use lazul_io::{save_safetensors, write_file};
 use lazul_nn::optim::{Adam, WeightDecay, cosine_decay, join_schedules, linear_schedule};
 use lazul_nn::train::{
     self, Batching, Event, FitOptions, Loader, Outcome, Session, fit, read_texts,
@@ -181,10 +182,11 @@ fn loader(examples: Vec<Example>, size: usize, seed: u64, longest: usize) -> Res
 }
 
 /// Trains a model of `config.model` on [`windows`] of texts and writes it to `folder`, where `text`'s files are
-/// already; with `resume` it goes on from the last checkpoint there.
+/// already: `config.json` and `model.safetensors` with every checkpoint; with `resume` it goes on from the
+/// last checkpoint there.
 ///
 /// # Errors
-/// Those of [`fit`]; if the sizes make no model.
+/// Those of [`fit`]; if the sizes make no model; if a file cannot be written, which ends the training.
 pub fn pretrain(
     config: &PretrainConfig,
     text: &TextModel,
@@ -219,7 +221,7 @@ pub fn pretrain(
         Ok(sum / n)
     };
     let PretrainConfig { iters, report_every, evaluate_every, save_every, .. } = *config;
-    let options = FitOptions {
+    let mut options = FitOptions {
         steps: iters,
         clip: Some(1.0),
         report_every,
@@ -240,13 +242,14 @@ pub fn pretrain(
         }),
         ..FitOptions::default()
     };
-    let mut failed = None;
+    // The configuration goes where the weights go, so that it is never another's.
+    let text = lazul_io::json::to_string(&described);
+    let mut publisher = Publisher::new(&mut options, |_, arrays| {
+        write_file(&folder.join("config.json"), text.as_bytes())?;
+        Ok(save_safetensors(folder.join("model.safetensors"), arrays, &[("format", "mlx")])?)
+    });
     let mut watch = |event: &Event| {
-        if let Event::Saved { folder: saved, .. } = event
-            && let Err(e) = publish(saved, folder)
-        {
-            failed.get_or_insert(e);
-        }
+        publisher.watch(event);
         observe(event);
     };
     let step = |m: &mut Trainable<Box<dyn LanguageModel>>, batch: &Batch| loss(&***m, batch);
@@ -258,15 +261,7 @@ pub fn pretrain(
         Some(&mut validate),
         &options,
         &mut watch,
-    )?;
-    match failed {
-        Some(e) => Err(e),
-        None => Ok((session.model.into_inner(), outcome)),
-    }
-}
-
-/// Writes the weights of a checkpoint as those of a model folder.
-fn publish(saved: &Path, folder: &Path) -> Result<()> {
-    let arrays = load_safetensors(saved.join("weights.safetensors"))?;
-    Ok(save_safetensors(folder.join("model.safetensors"), &arrays, &[("format", "mlx")])?)
+    );
+    let outcome = publisher.finish(outcome)?;
+    Ok((session.model.into_inner(), outcome))
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::f64::consts::PI;
 
 /// A rotary embedding of whole heads.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rope {
     dims: usize,
     traditional: bool,
@@ -22,6 +22,21 @@ pub struct Rope {
     fixed: fast::Rope,
     /// Multiplies attention scores, for scalings that ask for it.
     pub score_scale: f64,
+}
+
+/// Without the frequencies, which follow from the rest: the text tells embeddings apart in the structure of a
+/// model, and is made at every call of a compiled function.
+impl std::fmt::Debug for Rope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Rope { dims, traditional, base, scaling, fixed: _, score_scale } = self;
+        f.debug_struct("Rope")
+            .field("dims", dims)
+            .field("traditional", traditional)
+            .field("base", base)
+            .field("scaling", scaling)
+            .field("score_scale", score_scale)
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -238,10 +238,11 @@ fn a_fine_tuning_goes_on_bit_for_bit() {
     };
     run(whole.path(), 9, false).unwrap();
     run(parts.path(), 4, false).unwrap();
-    let error = run(parts.path(), 9, false).err().unwrap().to_string();
-    assert!(error.contains("holds a training already"), "{error}");
     // A training that is refused leaves what describes the other's adapters.
     let described = std::fs::read(parts.path().join("adapter_config.json")).unwrap();
+    let error = run(parts.path(), 9, false).err().unwrap().to_string();
+    assert!(error.contains("holds a training already"), "{error}");
+    assert_eq!(std::fs::read(parts.path().join("adapter_config.json")).unwrap(), described);
     let other = json!({ "lora_parameters": { "rank": 2, "scale": 1.0, "dropout": 0.0 } });
     let other = config(&case, parts.path(), other);
     let tuned = prepare(model(true), &other).unwrap();
@@ -251,6 +252,68 @@ fn a_fine_tuning_goes_on_bit_for_bit() {
     run(parts.path(), 9, true).unwrap();
     let read = |folder: &Path| std::fs::read(folder.join("adapters.safetensors")).unwrap();
     assert!(read(whole.path()) == read(parts.path()));
+}
+
+/// A process that was killed between its last checkpoint and its adapters left the old ones for ever, as
+/// there was no step to make any more.
+#[test]
+fn what_was_not_published_is_made_up_for() {
+    let case = lora_case();
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let config = config(&case, folder.path(), json!({ "iters": 4, "save_every": 2 }));
+        let tuned = prepare(model(false), &config).unwrap();
+        let options = TrainOptions { resume: true, cancel: None };
+        train(tuned, &config, rows(), &[], &options, &mut |_| ()).unwrap().1
+    };
+    run();
+    let names = ["adapters.safetensors", "0000004_adapters.safetensors", "adapter_config.json"];
+    let at = |name: &str| folder.path().join(name);
+    let before = names.map(|name| std::fs::read(at(name)).unwrap());
+    names.iter().for_each(|name| std::fs::remove_file(at(name)).unwrap());
+    assert_eq!(run().step, 4);
+    assert!(before == names.map(|name| std::fs::read(at(name)).unwrap()));
+}
+
+/// Adapters that could not be written were found out about at the end of a long training.
+#[test]
+fn what_cannot_be_written_ends_the_training() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(folder.path().join("adapters.safetensors/in/the/way")).unwrap();
+    let config = config(&lora_case(), folder.path(), json!({ "iters": 20, "save_every": 2 }));
+    let tuned = prepare(model(false), &config).unwrap();
+    let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let options = TrainOptions { resume: false, cancel: Some(cancel.clone()) };
+    let mut steps = 0;
+    let mut watch = |event: &Event| steps += u32::from(matches!(event, Event::Step { .. }));
+    let error = train(tuned, &config, rows(), &[], &options, &mut watch).err().unwrap();
+    assert!(error.to_string().contains("adapters.safetensors"), "{error}");
+    assert!(steps <= 3, "{steps}");
+    // The flag is the caller's.
+    assert!(!cancel.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+#[test]
+fn who_asks_for_the_end_gets_adapters() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = json!({ "iters": 20, "grad_checkpoint": true });
+    let config = config(&lora_case(), folder.path(), more);
+    let tuned = prepare(model(false), &config).unwrap();
+    let cancel = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let options = TrainOptions { resume: false, cancel: Some(cancel) };
+    let (tuned, outcome) = train(tuned, &config, rows(), &[], &options, &mut |_| ()).unwrap();
+    assert_eq!((outcome.ending, outcome.step), (Ending::Cancelled, 1));
+    // What was a means of training is over with it: no trace tells the models apart.
+    let mut again = model(false);
+    load_adapters(&mut again, folder.path()).unwrap();
+    let mut trained = tuned.into_inner();
+    trained.eval();
+    let words = |model: &dyn LanguageModel| {
+        let mut words = Vec::new();
+        model.structure(&mut words);
+        words
+    };
+    assert_eq!(words(&*trained), words(&*again));
 }
 
 #[test]

@@ -118,7 +118,9 @@ impl LlamaConfig {
 pub struct Llama {
     model: Decoder,
     lm_head: Option<Linear>,
-    #[module(skip)]
+    // Its text has the type's name, too: behind a `Box<dyn LanguageModel>` a model of another type and equal
+    // shapes is another structure.
+    #[module(option)]
     config: LlamaConfig,
     /// Whether gradients compute the inner results of layers again.
     #[module(option)]
@@ -279,10 +281,11 @@ impl LanguageModel for Llama {
         let mut h = self.model.embed_tokens.forward(tokens); // (b, t, d)
         for (i, (layer, cache)) in self.model.layers.iter().zip(cache).enumerate() {
             h = scope(&format!("model.layers.{i}"), || {
-                if !self.grad_checkpoint {
+                // What is computed twice must not be remembered twice: caches that keep something are for
+                // generation, which has no gradients to save memory for.
+                if !self.grad_checkpoint || !cache.is_passing() {
                     return layer.forward(&h, cache, &self.config);
                 }
-                // What is computed twice must not be remembered twice.
                 let run = |h: &Array| layer.forward(h, &mut KvCache::passing(), &self.config);
                 checkpoint(run)(&h)
             })?;
@@ -311,5 +314,69 @@ impl LanguageModel for Llama {
 
     fn set_grad_checkpoint(&mut self, on: bool) {
         self.grad_checkpoint = on;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::LanguageModel;
+    use lazul_core::compile;
+    use lazul_nn::Trainable;
+    use serde_json::json;
+
+    fn model(more: Value) -> Box<dyn LanguageModel> {
+        let mut config = json!({
+            "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+            "num_hidden_layers": 2, "num_attention_heads": 2,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        crate::pretrain::init(&config, 0).unwrap()
+    }
+
+    /// A model that computed again with caches of its own forgot all tokens before the last.
+    #[test]
+    fn checkpointing_does_not_forget_the_cache() -> lazul_core::Result<()> {
+        let mut model = model(json!({}));
+        let tokens = [3i32, 1, 4, 1, 5];
+        let mut last = || -> lazul_core::Result<Vec<f32>> {
+            let mut cache = model.new_cache();
+            let mut logits = Vec::new();
+            for &token in &tokens {
+                let token = Array::from_slice(&[token], [1, 1]);
+                logits = model.forward(&token, &mut cache)?.to_vec::<f32>()?;
+            }
+            assert_eq!(cache[1].len(), tokens.len());
+            model.set_grad_checkpoint(true);
+            Ok(logits)
+        };
+        let plain = last()?;
+        assert_eq!(plain, last()?);
+        Ok(())
+    }
+
+    /// Equal shapes are not an equal function.
+    #[test]
+    fn compiled_functions_tell_configurations_apart() -> lazul_core::Result<()> {
+        let tokens = Array::from_slice(&[3i32, 1, 4, 1, 5], [1, 5]);
+        let run = |m: &Trainable<Box<dyn LanguageModel>>| -> lazul_core::Result<Array> {
+            m.forward(&tokens, &mut m.new_cache())
+        };
+        let compiled = compile(run);
+        for more in [
+            json!({}),
+            json!({ "rope_theta": 100.0 }),
+            json!({ "rope_scaling": { "rope_type": "linear", "factor": 2.0 } }),
+            json!({ "hidden_act": "gelu" }),
+            json!({ "sliding_window": 2 }),
+            json!({ "num_attention_heads": 4 }),
+        ] {
+            let model = Trainable::new(model(more.clone()));
+            let apart = (compiled(&model)? - run(&model)?).abs().max(..).item::<f32>()?;
+            assert!(apart < 1e-5, "{more}: {apart}");
+        }
+        Ok(())
     }
 }

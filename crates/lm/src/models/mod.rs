@@ -11,6 +11,10 @@ use lazul_nn::{Module, Weights};
 use serde_json::Value;
 
 /// A decoder-only language model.
+///
+/// What the numbers of a model depend on beside its arrays belongs to its [structure](Module::structure), and
+/// so does its type, for the sake of `Box<dyn LanguageModel>`: a compiled function goes by it. A configuration
+/// that is a `#[module(option)]` is both.
 pub trait LanguageModel: Module + CloneModel + Send + Sync {
     /// The last layer's features: `tokens (b, t)` integers that follow what is in `cache` →
     /// `(b, t, d)`.
@@ -42,8 +46,8 @@ pub trait LanguageModel: Module + CloneModel + Send + Sync {
     /// The path of the list of layers, and how many there are.
     fn layers(&self) -> (&'static str, usize);
 
-    /// Says whether gradients keep what is between layers only and compute the rest again, with caches that
-    /// keep nothing ([`KvCache::passing`]).
+    /// Says whether gradients keep what is between layers only and compute the rest again. Where caches keep
+    /// something (are not [`KvCache::passing`]) it changes nothing.
     fn set_grad_checkpoint(&mut self, on: bool);
 }
 

@@ -6,9 +6,10 @@ use super::data::{Batch, Example, batches};
 use crate::cache::KvCache;
 use crate::error::{Error, Result};
 use crate::models::LanguageModel;
+use crate::publish::Publisher;
 use lazul_core::random::Generator;
 use lazul_core::{Array, DType, arange, eval};
-use lazul_io::{load_safetensors, save_safetensors};
+use lazul_io::{load_safetensors, save_safetensors, write_file};
 use lazul_nn::Parameters;
 use lazul_nn::losses::{CrossEntropy, cross_entropy};
 use lazul_nn::train::{self, Event, FitOptions, Outcome, Session, fit};
@@ -110,10 +111,12 @@ pub struct TrainOptions {
 
 /// Trains a model that [`prepare`] made. The folder [`TuneConfig::adapter_path`] gets
 /// `adapter_config.json`, `adapters.safetensors`, a numbered copy at every save, and what
-/// [`fit`] writes: checkpoints, `metrics.jsonl` and `loss.html`.
+/// [`fit`] writes: checkpoints, `metrics.jsonl` and `loss.html`. A training that is refused leaves all of them
+/// as they are. The model that comes back keeps what it computes ([`LanguageModel::set_grad_checkpoint`]).
 ///
 /// # Errors
-/// Those of [`fit`]; if there are fewer examples than a batch has.
+/// Those of [`fit`]; if there are fewer examples than a batch has; if a file cannot be written, which ends the
+/// training.
 pub fn train(
     model: Tuned,
     config: &TuneConfig,
@@ -128,7 +131,7 @@ pub fn train(
     let optimizer = config.optimizer()?;
     let mut session = Session::new(model, &*optimizer, config.seed)?;
     let mut loader = batches(examples, config.batch_size, config.max_seq_length, config.seed)?;
-    let how = FitOptions {
+    let mut how = FitOptions {
         steps: config.iters,
         accumulate: config.grad_accumulation_steps,
         report_every: config.steps_per_report,
@@ -150,40 +153,26 @@ pub fn train(
     };
     let validate: Option<train::Evaluate<'_, Tuned>> =
         if valid.is_empty() { None } else { Some(&mut validate) };
-    let mut failed = None;
+    let mut publisher =
+        Publisher::new(&mut how, |step, arrays| publish(arrays, &folder, config, step));
     let mut watch = |event: &Event| {
-        if let Event::Saved { step, folder: saved } = event
-            && let Err(e) = publish(saved, &folder, config, *step)
-        {
-            failed.get_or_insert(e);
-        }
+        publisher.watch(event);
         observe(event);
     };
     let loss = |m: &mut Tuned, batch: &Batch| loss(&***m, batch);
-    let outcome = fit(&mut session, &*optimizer, &mut loader, loss, validate, &how, &mut watch)?;
-    match failed {
-        Some(e) => Err(e),
-        None => Ok((session.model, outcome)),
-    }
-}
-
-fn write_config(folder: &Path, config: &TuneConfig) -> Result<()> {
-    let path = folder.join("adapter_config.json");
-    let text = lazul_io::json::to_string(&config.to_json());
-    // By another name first: half a file must not have this one.
-    let temporary = folder.join(".adapter_config.json.tmp");
-    let written =
-        std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &path));
-    written.map_err(|e| Error::Argument(format!("{}: {e}", path.display())))
+    let outcome = fit(&mut session, &*optimizer, &mut loader, loss, validate, &how, &mut watch);
+    let outcome = publisher.finish(outcome)?;
+    session.model.set_grad_checkpoint(false);
+    Ok((session.model, outcome))
 }
 
 /// Writes the trained weights of a checkpoint under the names that mlx-lm gives them, and what they are.
-fn publish(saved: &Path, folder: &Path, config: &TuneConfig, step: u64) -> Result<()> {
-    let arrays: Parameters = load_safetensors(saved.join("weights.safetensors"))?;
-    write_config(folder, config)?;
-    save_safetensors(folder.join("adapters.safetensors"), &arrays, &[])?;
+fn publish(arrays: &Parameters, folder: &Path, config: &TuneConfig, step: u64) -> Result<()> {
+    let text = lazul_io::json::to_string(&config.to_json());
+    write_file(&folder.join("adapter_config.json"), text.as_bytes())?;
+    save_safetensors(folder.join("adapters.safetensors"), arrays, &[])?;
     if step.is_multiple_of(config.save_every) {
-        save_safetensors(folder.join(format!("{step:07}_adapters.safetensors")), &arrays, &[])?;
+        save_safetensors(folder.join(format!("{step:07}_adapters.safetensors")), arrays, &[])?;
     }
     Ok(())
 }
