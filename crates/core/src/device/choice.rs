@@ -69,7 +69,7 @@ static DEFAULT: AtomicU8 = AtomicU8::new(UNSET);
 fn from_environment() -> &'static Result<Choice, String> {
     static ASKED: OnceLock<Result<Choice, String>> = OnceLock::new();
     ASKED.get_or_init(|| match std::env::var("LAZUL_DEVICE") {
-        Err(std::env::VarError::NotPresent) => Ok(AUTO),
+        Err(std::env::VarError::NotPresent) => Ok(HOST),
         Err(why) => Err(format!("LAZUL_DEVICE: {why}")),
         Ok(text) => {
             let device: Device = text.parse().map_err(|why| format!("LAZUL_DEVICE: {why}"))?;
@@ -121,8 +121,7 @@ impl Places {
     /// `auto` is asked only where it matters.
     pub(crate) fn choose(auto: impl FnOnce(Place) -> bool) -> Result<Places> {
         let default = default()?;
-        let there = gpu();
-        let auto = match there {
+        let auto = match gpu() {
             Some(place) if auto(place) => place,
             _ => HOST,
         };
@@ -147,13 +146,7 @@ impl Places {
 fn gpu() -> Option<Place> {
     static FOUND: OnceLock<Option<Place>> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        if !AUTO_USES_DEVICES {
-            return None;
-        }
         let first = Device::Cuda(0).choice();
         (cuda::count().is_ok() && accelerator(first).is_ok()).then_some(first)
     })
 }
-
-/// Whether `Auto` looks for devices beside the CPU.
-const AUTO_USES_DEVICES: bool = false;

@@ -35,10 +35,11 @@ pub enum DeviceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// Whichever suits the work; for now that is always the CPU.
-    #[default]
+    /// Where some of a program's data is, and for programs that compute 4 M elements or more the first CUDA
+    /// device, if there is one.
     Auto,
-    /// The processor that runs the program.
+    /// The processor that runs the program; what is used if nothing is said.
+    #[default]
     Cpu,
     /// An NVIDIA device, by its number from 0.
     Cuda(usize),
@@ -148,7 +149,7 @@ pub fn unavailable(device: Device) -> Option<String> {
 }
 
 /// The device that operations run on unless a scope says otherwise: the one that was set, or else the
-/// environment's. A wish that cannot be met is [`Device::Auto`] here and an error where arrays are
+/// environment's. A wish that cannot be met is [`Device::Cpu`] here and an error where arrays are
 /// evaluated.
 ///
 /// ```
@@ -156,7 +157,7 @@ pub fn unavailable(device: Device) -> Option<String> {
 /// assert!(is_available(default_device()));
 /// ```
 pub fn default_device() -> Device {
-    choice::default().map_or(Device::Auto, Device::of)
+    choice::default().map_or(Device::Cpu, Device::of)
 }
 
 /// Sets the device that operations run on from now on, unless a scope says otherwise: those too that are
