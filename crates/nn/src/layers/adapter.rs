@@ -6,7 +6,7 @@
 //! et al., 2021 (LoRA); Dettmers et al., 2023 (quantized bases); Liu et al., 2024 (DoRA).
 
 use super::{Dropout, Keys, Weight, error};
-use lazul_core::{Array, DType, Error, ErrorKind, Result, random, zeros};
+use lazul_core::{Array, DType, Error, ErrorKind, Result, random, where_, zeros};
 
 /// Which adapter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,9 +122,12 @@ impl Adapter {
         self.lora_a.matmul(&self.lora_b) * self.scale
     }
 
-    /// Rows scaled to the learned lengths: `m / |row|`, which no gradient sees through.
+    /// Rows scaled to the learned lengths: `m / |row|`, whose length no gradient sees through. A row of length
+    /// 0 has no direction and stays as it is.
     fn stretch(&self, m: &Array, adapted: &Array) -> Array {
-        m / lengths(adapted).stop_gradient()
+        let lengths = lengths(adapted).stop_gradient();
+        let zero = lengths.equal(0.0);
+        where_(&zero, 1.0, m / where_(&zero, 1.0, &lengths))
     }
 
     /// `x (…, in)` through a map `weight (out, in)` with this adapter: `(…, out)`.
@@ -148,8 +151,9 @@ impl Adapter {
             return self.added(y.clone(), self.dropout.forward(&z), &y);
         };
         let out = self.added(y.clone(), self.dropout.forward(&z), &y)?;
+        let dtype = y.dtype()?;
         let adapted = y + z * self.scale;
-        Ok(self.stretch(&m.take(indices, 0), &adapted).expand_dims(-1) * out)
+        Ok((self.stretch(&m.take(indices, 0), &adapted).expand_dims(-1) * out).astype(dtype))
     }
 
     /// A table with this adapter as a map: `x (…, d)` → `(…, n)`.
@@ -158,7 +162,10 @@ impl Adapter {
         let y = self.added(weight.apply(x), z, x)?;
         Ok(match &self.m {
             None => y,
-            Some(m) => self.stretch(m, &(weight.dense() + self.delta())) * y,
+            Some(m) => {
+                let adapted = weight.dense() + self.delta(); // (n, d)
+                self.stretch(m, &adapted).astype(x.dtype()?) * y
+            }
         })
     }
 
@@ -185,5 +192,61 @@ impl Adapter {
             Weight::Quantized(w) if !dequantize => Weight::Dense(fused).quantize(w.form),
             _ => Ok(Weight::Dense(fused)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Embedding, Linear, Module, value_and_grad};
+    use lazul_core::ones;
+
+    fn dora() -> AdapterOptions {
+        AdapterOptions { rank: 2, dora: true, ..Default::default() }
+    }
+
+    /// Rows of a table in bf16 became f32.
+    #[test]
+    fn results_have_the_dtype_of_the_base() -> Result<()> {
+        let indices = Array::from_slice(&[1, 0, 3], [3]);
+        for options in [dora(), AdapterOptions { dora: false, ..dora() }] {
+            for dtype in [DType::BF16, DType::F16, DType::F32] {
+                let mut table = Embedding::init(4, 8, Some(&random::key(0)))?;
+                let mut linear = Linear::init(8, 4, true, Some(&random::key(1)))?;
+                table.set_dtype(dtype);
+                linear.set_dtype(dtype);
+                let (plain, x) = (table.clone(), ones([2, 8], dtype));
+                table.adapt(&options, Some(&random::key(2)))?;
+                linear.adapt(&options, Some(&random::key(2)))?;
+                let rows = table.forward(&indices);
+                assert_eq!(rows.dtype()?, dtype);
+                assert_eq!(table.as_linear(&x).dtype()?, dtype);
+                assert_eq!(linear.forward(&x).dtype()?, dtype);
+                // An adapter changes nothing at first.
+                let off = (rows - plain.forward(&indices)).abs().max(..);
+                assert!(off.astype(DType::F32).item::<f32>()? < 2e-2);
+            }
+        }
+        Ok(())
+    }
+
+    /// Padding of a table, or pruned rows: 0 / 0.
+    #[test]
+    fn rows_of_zeros_are_no_nan() -> Result<()> {
+        let zero = Array::from_slice(&[0.0f32, 0.0, 3.0, 4.0], [2, 2]);
+        let mut linear = Linear::new(zero.clone(), None);
+        linear.adapt(&dora(), Some(&random::key(0)))?;
+        let x = ones([1, 2], DType::F32);
+        assert_eq!(linear.forward(&x).to_vec::<f32>()?, [0.0, 7.0]);
+        let run = value_and_grad(|m: &mut Linear| m.forward(&x).sum(..));
+        for gradient in run(&mut linear)?.1.values() {
+            assert!(gradient.isfinite().all(..).item::<bool>()?);
+        }
+        let mut table = Embedding::new(zero);
+        table.adapt(&dora(), Some(&random::key(0)))?;
+        let rows = table.forward(&Array::from_slice(&[0, 1], [2]));
+        assert_eq!(rows.to_vec::<f32>()?, [0.0, 0.0, 3.0, 4.0]);
+        assert_eq!(table.as_linear(&x).to_vec::<f32>()?, [0.0, 7.0]);
+        Ok(())
     }
 }

@@ -70,7 +70,11 @@ impl<O: Optimizer> Optimizer for WeightDecay<O> {
             return self.inner.step(at, one, slots);
         }
         let rate = at.rate(one.value.dtype()?)?;
-        let value = &(one.value * (-(rate * self.decay) + 1.0));
+        let value = &self.inner.shrink(one, &(-(rate * self.decay) + 1.0), slots)?;
         self.inner.step(at, &One { value, ..*one }, slots)
+    }
+
+    fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
+        self.inner.shrink(one, factor, slots)
     }
 }

@@ -51,6 +51,16 @@ impl<O: Optimizer> Optimizer for Master<O> {
         slots.insert(MASTER.to_string(), new.clone());
         Ok(new)
     }
+
+    fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
+        if !matches!(one.dtype, DType::F16 | DType::BF16) {
+            return self.0.shrink(one, factor, slots);
+        }
+        let value = &moment(slots, MASTER)?;
+        let new = self.0.shrink(&One { value, ..*one }, factor, slots)?;
+        slots.insert(MASTER.to_string(), new.clone());
+        Ok(new)
+    }
 }
 
 /// A factor for losses that keeps gradients of f16 in range: it grows while they are finite and shrinks when

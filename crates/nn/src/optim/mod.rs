@@ -129,6 +129,16 @@ pub trait Optimizer {
     /// If a moment is missing, or shapes do not fit.
     fn step(&self, at: &Step<'_>, one: &One<'_>, slots: &mut Slots) -> Result<Array>;
 
+    /// The parameter's value times `factor`, from which the next step is to start. An optimizer that keeps
+    /// values itself ([`Master`]) changes its own.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
+        let _ = slots;
+        Ok(one.value * factor)
+    }
+
     /// The state before the first step.
     ///
     /// # Errors

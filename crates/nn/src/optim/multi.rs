@@ -85,4 +85,8 @@ impl Optimizer for MultiOptimizer {
         };
         optimizer.step(&Step { rates, ..*at }, one, slots)
     }
+
+    fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
+        self.of(one).0.shrink(one, factor, slots)
+    }
 }

@@ -195,3 +195,31 @@ fn factors_grow_and_shrink() -> Result<()> {
     assert!(select(&finite, &one, &other).is_err());
     Ok(())
 }
+
+/// Decay around exact copies shrank the value that the copies then replaced.
+#[test]
+fn decay_reaches_exact_copies_in_both_orders() -> Result<()> {
+    // Gradients of zero: decay alone moves the parameter.
+    let decay = |dtype: DType, optimizer: &dyn Optimizer| -> Result<f32> {
+        let mut w = one(ones([1], dtype));
+        let still = one(zeros([1], dtype));
+        let mut state = optimizer.init(&w)?;
+        for _ in 0..100 {
+            w = optimizer.apply(&mut state, &still, &w)?;
+        }
+        w["w"].astype(DType::F32).item::<f32>()
+    };
+    let (rate, share) = (1e-2, 1e-1);
+    for dtype in [DType::F16, DType::BF16, DType::F32] {
+        let around = WeightDecay::new(Master(Adam::new(rate)), share);
+        let within = Master(WeightDecay::new(Adam::new(rate), share));
+        let several = MultiOptimizer::new(Master(Adam::new(rate)));
+        let deep = WeightDecay::new(several, share);
+        for optimizer in [&around as &dyn Optimizer, &within, &deep] {
+            // Steps of a thousandth, which bf16 would lose.
+            let (moved, wanted) = (decay(dtype, optimizer)?, 0.999f32.powi(100));
+            assert!((moved - wanted).abs() < 3e-3, "{dtype}: {moved} for {wanted}");
+        }
+    }
+    Ok(())
+}

@@ -177,7 +177,8 @@ impl<B: Send + 'static> Loader<B> {
     /// The next batch.
     ///
     /// # Errors
-    /// Those of making it. The place is then still before it.
+    /// Those of making it; if an epoch has another number of batches than the first. The place is then still
+    /// before it.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<B> {
         let worker = match self.worker.take() {
@@ -203,9 +204,16 @@ impl<B: Send + 'static> Loader<B> {
         let (send, receive) = sync_channel(2);
         let (order, make) = (self.order.clone(), self.make.clone());
         let Position { mut epoch, batch } = self.position;
-        let mut skip = batch as usize;
+        let (count, mut skip) = (self.count, batch as usize);
         let run = move || loop {
-            for batch in order(epoch).into_iter().skip(skip) {
+            let all = order(epoch);
+            if all.len() != count {
+                let why = format!("epoch {epoch} has {} batches, and the first {count}", all.len());
+                // Nobody may be there any more who wants to know.
+                let _ = send.send(Err(Error::Data(why)));
+                return;
+            }
+            for batch in all.into_iter().skip(skip) {
                 if send.send(make(&batch)).is_err() {
                     return;
                 }
@@ -352,6 +360,21 @@ mod tests {
         let panics = |_: &[usize]| -> Result<usize> { panic!("a bug of the caller's") };
         let mut loader = Loader::new(vec![1; 3], how, panics).unwrap();
         assert!(loader.next().unwrap_err().to_string().contains("thread"));
+    }
+
+    /// The thread went round for ever, or places moved.
+    #[test]
+    fn epochs_with_another_number_of_batches() {
+        for later in [0, 1, 3] {
+            let order = move |epoch| vec![vec![7]; if epoch == 0 { 2 } else { later }];
+            let mut loader = Loader::ordered(order, |batch| Ok(batch[0])).unwrap();
+            assert_eq!([loader.next().unwrap(), loader.next().unwrap()], [7, 7]);
+            for _ in 0..2 {
+                let error = loader.next().unwrap_err().to_string();
+                assert_eq!(error, format!("epoch 1 has {later} batches, and the first 2"));
+                assert_eq!(loader.position(), Position { epoch: 1, batch: 0 });
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! What a training did: one JSON object a line in `metrics.jsonl`, and a page with the curves.
+//! What a training did: one JSON object a line in `metrics.jsonl`, and a page with the curves, which is
+//! written anew at checkpoints and evaluations.
 
 use super::error::{Error, Result};
 use super::fit::Event;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,29 @@ pub(super) struct Metrics {
 
 const FILE: &str = "metrics.jsonl";
 const PAGE: &str = "loss.html";
+
+/// Most points of a curve: more than a picture has columns.
+const POINTS: usize = 2000;
+
+/// Replaces a file whole: who is killed meanwhile leaves the one before.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| Error::Data(format!("{}: {e}", path.display())))
+}
+
+/// Every few points, so that there are no more than [`POINTS`], with the last.
+fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let every = points.len().div_ceil(POINTS).max(1);
+    let mut kept: Vec<_> = points.into_iter().rev().step_by(every).collect();
+    kept.reverse();
+    kept
+}
 
 impl Metrics {
     /// The figures up to a step, to be gone on with: those of steps that are made again are dropped.
@@ -34,7 +58,7 @@ impl Metrics {
             rows.filter(|row| row["step"].as_u64().is_some_and(|s| s <= step)).collect();
         let metrics = Metrics { folder: folder.to_path_buf(), title: title.to_string(), rows };
         let lines: String = metrics.rows.iter().map(|row| format!("{row}\n")).collect();
-        fs::write(&path, lines).map_err(|e| Error::Data(format!("{}: {e}", path.display())))?;
+        replace(&path, &lines)?;
         Ok(metrics)
     }
 
@@ -54,6 +78,7 @@ impl Metrics {
                 json!({ "step": step, "val_loss": number(*loss), "val_seconds": number(*seconds) })
             }
             Event::Skipped { step, tensor } => json!({ "step": step, "not_finite": tensor }),
+            Event::Saved { .. } => return self.page(),
             _ => return Ok(()),
         };
         let path = self.folder.join(FILE);
@@ -61,9 +86,14 @@ impl Metrics {
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(at)?;
         file.write_all(format!("{row}\n").as_bytes()).map_err(at)?;
         self.rows.push(row);
-        let page = self.folder.join(PAGE);
-        fs::write(&page, page_of(&self.title, &self.rows))
-            .map_err(|e| Error::Data(format!("{}: {e}", page.display())))
+        match event {
+            Event::Evaluated { .. } => self.page(),
+            _ => Ok(()),
+        }
+    }
+
+    fn page(&self) -> Result<()> {
+        replace(&self.folder.join(PAGE), &page_of(&self.title, &self.rows))
     }
 }
 
@@ -83,7 +113,8 @@ fn escape(text: &str) -> String {
 /// A page that needs nothing else: the curves of the losses as a picture.
 fn page_of(title: &str, rows: &[Value]) -> String {
     let curve = |key: &str| -> Vec<(f64, f64)> {
-        rows.iter().filter_map(|r| Some((r["step"].as_f64()?, r[key].as_f64()?))).collect()
+        let point = |r: &Value| Some((r["step"].as_f64()?, r[key].as_f64()?));
+        thinned(rows.iter().filter_map(point).collect())
     };
     let curves =
         [("training", "#4269d0", curve("loss")), ("validation", "#ff725c", curve("val_loss"))];
@@ -195,6 +226,28 @@ mod tests {
         let metrics = Metrics::open(folder.path(), "t", 20).unwrap();
         assert_eq!(metrics.rows.len(), 2);
         assert_eq!(fs::read_to_string(folder.path().join(FILE)).unwrap().lines().count(), 2);
+    }
+
+    /// Each report wrote a page with all points before it.
+    #[test]
+    fn the_page_is_small_and_written_at_saves() {
+        let folder = tempfile::tempdir().unwrap();
+        let page = folder.path().join(PAGE);
+        let mut metrics = Metrics::open(folder.path(), "t", 0).unwrap();
+        metrics.event(&report(1, 2.0)).unwrap();
+        assert!(!page.exists());
+        metrics.event(&Event::Saved { step: 1, folder: "s".into() }).unwrap();
+        assert!(fs::read_to_string(&page).unwrap().contains("training 2.0000"));
+        let rows: Vec<Value> =
+            (1..=50_001).map(|step| json!({ "step": step, "loss": 1.0 / step as f64 })).collect();
+        let page = page_of("t", &rows);
+        assert!(page.len() < 100_000, "{} bytes", page.len());
+        assert!(page.contains("step 50001:"), "the last point is there");
+        // Nothing of writing stays.
+        let mut names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [PAGE, FILE]);
     }
 
     #[test]
