@@ -44,7 +44,7 @@ fn logistic_regression() {
 }
 
 #[test]
-fn mnist() {
-    let out = run(env!("CARGO_BIN_EXE_mnist"));
+fn digits() {
+    let out = run(env!("CARGO_BIN_EXE_digits"));
     assert!(number(&out, "unseen digits") > 0.95, "{out}");
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a language model.
 
 use crate::text::TextError;
+use std::path::PathBuf;
 
 /// A result with a language model's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -27,6 +28,14 @@ pub enum Error {
     /// The generation was asked to stop before it gave a token.
     #[error("cancelled")]
     Cancelled,
+    /// A file of adapters or trained weights lacks some of them.
+    #[error("{}: has no {}", file.display(), tensors.join(", "))]
+    Incomplete {
+        /// The file, or its folder.
+        file: PathBuf,
+        /// What it lacks, sorted.
+        tensors: Vec<String>,
+    },
     /// An argument is not allowed.
     #[error("{0}")]
     Argument(String),

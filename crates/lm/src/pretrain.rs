@@ -111,7 +111,7 @@ impl PretrainConfig {
     /// `config.json` of a model of the Llama family of these sizes.
     ///
     /// # Errors
-    /// If the features do not divide into heads of an even number.
+    /// If the features do not divide into heads of an even number, or a size is beyond what a model can have.
     pub fn model(&self, text: &TextModel) -> Result<Value> {
         let PretrainConfig { layers, dim, heads, context, .. } = *self;
         if heads == 0 || layers == 0 || dim == 0 || dim % heads != 0 || dim / heads % 2 != 0 {
@@ -121,14 +121,21 @@ impl PretrainConfig {
         if context < 2 {
             return Err(Error::Argument(format!("a context of {context} predicts nothing")));
         }
+        // Two thirds of four times the features, as a gate has half as much again.
+        let inner = dim.checked_mul(8).and_then(|n| (n / 3).checked_next_multiple_of(64));
+        let most = 1usize << 31;
+        let Some(inner) = inner.filter(|&n| n <= most && context < most) else {
+            let why =
+                format!("{dim} features or a context of {context} are beyond what there can be");
+            return Err(Error::Argument(why));
+        };
         let ids = text.tokenizer().special_ids();
         Ok(json!({
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
             "vocab_size": text.tokenizer().vocab_size(),
             "hidden_size": dim,
-            // Two thirds of four times the features, as a gate has half as much again.
-            "intermediate_size": (dim * 8 / 3).next_multiple_of(64),
+            "intermediate_size": inner,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
             "num_key_value_heads": heads,
@@ -155,16 +162,15 @@ pub fn windows(path: &Path, text: &TextModel, context: usize) -> Result<[Vec<Exa
         stream.extend(tokenizer.encode(&content, false)?);
         stream.extend(tokenizer.special_ids().eos);
     }
-    let whole = stream.chunks_exact(context + 1);
+    let Some(size) = context.checked_add(1) else {
+        return Err(Error::Argument(format!("a context of {context} is beyond what there can be")));
+    };
+    let whole = stream.chunks_exact(size);
     let mut train: Vec<Example> =
         whole.map(|w| Example { tokens: w.to_vec(), offset: 0 }).collect();
     if train.len() < 2 {
-        let why = format!(
-            "{}: {} tokens are no two windows of {}",
-            path.display(),
-            stream.len(),
-            context + 1
-        );
+        let why =
+            format!("{}: {} tokens are no two windows of {size}", path.display(), stream.len());
         return Err(Error::Argument(why));
     }
     let valid = train.split_off(train.len() - train.len().div_ceil(20));

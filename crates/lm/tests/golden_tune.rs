@@ -182,6 +182,14 @@ fn adapters_of_mlx_lm_load_and_merge() {
             assert!(error.contains(said), "{error}");
             assert!(untouched.parameters().iter().all(|(path, _)| !path.contains("lora")));
         }
+        let mut arrays = last.clone();
+        let (lost, _) = arrays.pop_first().unwrap();
+        for few in [arrays, Parameters::new()] {
+            save_safetensors(at("adapters.safetensors"), &few, &[]).unwrap();
+            let error = load_adapters(&mut model(case.quantize), folder.path()).unwrap_err();
+            let lazul_lm::Error::Incomplete { tensors, .. } = &error else { panic!("{error}") };
+            assert_eq!((tensors.len(), &tensors[0]), (last.len() - few.len(), &lost));
+        }
         let alpha = described.replace("\"scale\"", "\"alpha\"");
         std::fs::write(at("adapter_config.json"), alpha).unwrap();
         let error = load_adapters(&mut model(case.quantize), folder.path()).unwrap_err();

@@ -155,7 +155,8 @@ fn described(config: &Value) -> Result<Described> {
 /// those of whole layers were trained. The model is in inference mode then.
 ///
 /// # Errors
-/// If a file is missing or malformed, or a tensor is none of the model's adapters.
+/// If a file is missing or malformed, or a tensor is none of the model's adapters; [`Error::Incomplete`] if
+/// some of them are not there. The model is then as it was.
 pub fn load_adapters(model: &mut Box<dyn LanguageModel>, folder: &Path) -> Result<TuneType> {
     let root = Root::open(folder)?;
     let config = root.read("adapter_config.json", 1 << 20)?;
@@ -167,15 +168,17 @@ pub fn load_adapters(model: &mut Box<dyn LanguageModel>, folder: &Path) -> Resul
         let dora = kind == TuneType::Dora;
         attach(&mut *adapted, layers, &lora, dora, &mut Generator::new(0))?;
     }
-    put(&mut *adapted, file.arrays()?, kind, folder)?;
-    adapted.train(false);
-    *model = adapted;
+    let mut tuned = trainable(adapted, kind, layers);
+    put(&mut tuned, file.arrays()?, kind, folder)?;
+    tuned.train(false);
+    *model = tuned.into_inner();
     Ok(kind)
 }
 
-/// Replaces the parameters that a fine-tuning of this kind has by those of a file.
+/// Replaces what is trained of a model in a fine-tuning of this kind by a file's, which must have all of it:
+/// adapters that stayed as they are made would pass for trained ones.
 pub(super) fn put(
-    model: &mut dyn LanguageModel,
+    model: &mut Tuned,
     arrays: Parameters,
     kind: TuneType,
     file: &Path,
@@ -198,7 +201,13 @@ pub(super) fn put(
             Some(_) => {}
         }
     }
+    let mut missing = model.trainable_parameters();
+    missing.retain(|name, _| !arrays.contains_key(name));
     match errors.as_slice() {
+        [] if !missing.is_empty() => {
+            let tensors = missing.into_keys().collect();
+            Err(Error::Incomplete { file: file.to_path_buf(), tensors })
+        }
         [] => Ok(model.update(&arrays)?),
         [first, rest @ ..] => {
             let more =

@@ -189,6 +189,14 @@ fn count_or_all(all: &Value, key: &str) -> Result<Option<usize>> {
     Ok(Some(count(all, key, 0)?))
 }
 
+/// As [`count_or_all`], where none would be no number of batches to take a mean of.
+fn batches_or_all(all: &Value, key: &str) -> Result<Option<usize>> {
+    match count_or_all(all, key)? {
+        Some(0) => Err(bad(format!("{key} must be 1 or more, or -1 for all, is 0"))),
+        other => Ok(other),
+    }
+}
+
 fn count(all: &Value, key: &str, least: u64) -> Result<usize> {
     let n = Fields::new(all, "").count(key, least).map_err(|e| named(&e))?;
     n.ok_or_else(|| bad(format!("{key} is missing")))
@@ -260,7 +268,8 @@ impl TuneConfig {
                 return Err(bad(format!("fine_tune_type {other:?} is none of lora, dora, full")));
             }
         };
-        let seed = all["seed"].as_u64();
+        // NumPy's, whose order of batches mlx-lm has.
+        let seed = all["seed"].as_u64().filter(|&seed| seed < 1 << 32);
         let rate = fields.float("learning_rate", 1e-5).map_err(|e| named(&e))?;
         let feature = |key: &str, default: &str| {
             Ok::<String, Error>(text(key)?.unwrap_or_else(|| default.to_string()))
@@ -272,18 +281,18 @@ impl TuneConfig {
             kind,
             optimizer: need("optimizer")?,
             data: need("data")?,
-            seed: seed.ok_or_else(|| bad("seed must be a whole number, 0 or more"))?,
+            seed: seed.ok_or_else(|| bad("seed must be a whole number from 0 to 2^32 - 1"))?,
             num_layers: count_or_all(all, "num_layers")?,
             batch_size: count(all, "batch_size", 1)?,
             iters: steps("iters")?,
-            val_batches: count_or_all(all, "val_batches")?,
+            val_batches: batches_or_all(all, "val_batches")?,
             learning_rate: rate,
             steps_per_report: steps("steps_per_report")?,
             steps_per_eval: steps("steps_per_eval")?,
             resume_adapter_file: text("resume_adapter_file")?,
             adapter_path: need("adapter_path")?,
             save_every: steps("save_every")?,
-            test_batches: count_or_all(all, "test_batches")?,
+            test_batches: batches_or_all(all, "test_batches")?,
             max_seq_length: count(all, "max_seq_length", 2)?,
             grad_checkpoint: flag("grad_checkpoint")?,
             grad_accumulation_steps: count(all, "grad_accumulation_steps", 1)?,
@@ -437,6 +446,9 @@ mod tests {
             ("iters: 0", "iters must be a whole number from 1"),
             ("iters: many", "iters"),
             ("batch_size: 1.5", "batch_size"),
+            ("val_batches: 0", "val_batches must be 1 or more, or -1 for all"),
+            ("test_batches: 0", "test_batches must be 1 or more, or -1 for all"),
+            ("seed: 4294967296", "seed must be a whole number from 0 to 2^32 - 1"),
             ("fine_tune_type: qlora", "qlora"),
             ("optimizer: adamx", "adamx"),
             (

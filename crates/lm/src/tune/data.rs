@@ -11,7 +11,7 @@ use lazul_core::Array;
 use lazul_nn::train::{Error as TrainError, Loader, Result as TrainResult, read_jsonl};
 use serde_json::Value;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// One row as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,27 +161,48 @@ pub fn batch(examples: &[&Example], longest: usize) -> Batch {
 /// Batches of examples of like length, in mlx-lm's order for a seed: the n-th epoch has the n-th
 /// permutation.
 ///
+/// ```
+/// use lazul_lm::tune::{Example, batches};
+/// let examples = [5, 90, 6, 91].map(|n| Example { tokens: vec![1; n], offset: 0 });
+/// let mut loader = batches(examples.to_vec(), 2, 2048, 0)?;
+/// let (tokens, lengths) = loader.next()?;
+/// assert_eq!((tokens.shape()?, lengths.to_vec::<i32>()?), (&[2, 97][..], vec![0, 90, 0, 91]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// If there are fewer examples than a batch has.
+/// If there are fewer examples than a batch has, or the seed is none that NumPy has: 2^32 or more.
 pub fn batches(
     examples: Vec<Example>,
     size: usize,
     longest: usize,
     seed: u64,
 ) -> TrainResult<Loader<Batch>> {
-    if examples.len() < size {
+    let seed = u32::try_from(seed).map_err(|_| {
+        TrainError::Options(format!("the seed of an order is below 2^32, and {seed} is not"))
+    })?;
+    if examples.len() < size || size == 0 {
         let why = format!("{} examples make no batch of {size}", examples.len());
         return Err(TrainError::Data(why));
     }
     let mut sorted: Vec<usize> = (0..examples.len()).collect();
     sorted.sort_by_key(|&i| examples[i].tokens.len());
     let groups: Vec<Vec<usize>> = sorted.chunks_exact(size).map(<[usize]>::to_vec).collect();
+    // The generator before an epoch: most ask for one after the other.
+    let drawn = Mutex::new((0, Twister::new(seed)));
     let order = move |epoch: u64| {
-        let mut random = Twister::new(seed as u32);
-        for _ in 0..epoch {
-            random.permutation(groups.len());
+        let mut drawn = drawn.lock().unwrap_or_else(|e| e.into_inner());
+        if drawn.0 > epoch {
+            *drawn = (0, Twister::new(seed));
         }
-        random.permutation(groups.len()).into_iter().map(|i| groups[i].clone()).collect()
+        let (next, random) = &mut *drawn;
+        loop {
+            let permutation = random.permutation(groups.len());
+            *next += 1;
+            if *next > epoch {
+                return permutation.into_iter().map(|i| groups[i].clone()).collect();
+            }
+        }
     };
     let examples = Arc::new(examples);
     let make = move |batch_of: &[usize]| {
@@ -219,6 +240,30 @@ mod tests {
             (0..2).map(|_| loader.next().unwrap().0.dim(1).unwrap()).collect();
         widths.sort();
         assert_eq!(widths, [33, 97]);
-        assert!(batches(examples, 7, 2048, 0).is_err());
+        assert!(batches(examples.clone(), 7, 2048, 0).is_err());
+        let error = batches(examples, 3, 2048, 1 << 32).err().unwrap();
+        assert!(matches!(error, TrainError::Options(_)), "{error}");
+    }
+
+    /// An epoch's order is its own, wherever a loader comes from.
+    #[test]
+    fn an_epoch_has_its_permutation() {
+        use lazul_nn::train::Position;
+        let examples: Vec<Example> = (1..=10).map(|n| example(n, 0)).collect();
+        let mut loader = batches(examples, 1, 2048, 0).unwrap();
+        let mut epoch = |from: Option<u64>| -> Vec<i32> {
+            if let Some(epoch) = from {
+                loader.seek(Position { epoch, batch: 0 });
+            }
+            let mut length = || loader.next().unwrap().1.to_vec::<i32>().unwrap()[1] - 1;
+            (0..10).map(|_| length()).collect()
+        };
+        let [first, second] = [[2, 8, 4, 9, 1, 6, 7, 3, 0, 5], [3, 5, 1, 2, 9, 8, 0, 6, 7, 4]];
+        assert_eq!([epoch(None), epoch(None)], [first, second]);
+        let third = epoch(None);
+        assert_eq!(
+            [epoch(Some(1)), epoch(None), epoch(Some(0))],
+            [second.to_vec(), third, first.to_vec()]
+        );
     }
 }

@@ -93,11 +93,12 @@ pub fn prepare(mut model: Box<dyn LanguageModel>, config: &TuneConfig) -> Result
         let dora = config.kind == TuneType::Dora;
         attach(&mut *model, config.num_layers, &config.lora, dora, &mut generator)?;
     }
-    if let Some(file) = &config.resume_adapter_file {
-        put(&mut *model, load_safetensors(file)?, config.kind, Path::new(file))?;
-    }
     model.set_grad_checkpoint(config.grad_checkpoint);
-    Ok(trainable(model, config.kind, config.num_layers))
+    let mut tuned = trainable(model, config.kind, config.num_layers);
+    if let Some(file) = &config.resume_adapter_file {
+        put(&mut tuned, load_safetensors(file)?, config.kind, Path::new(file))?;
+    }
+    Ok(tuned)
 }
 
 /// What a training has beside its configuration.
