@@ -178,9 +178,25 @@ fn a_model_is_made_of_texts() {
         (&["--data", "nowhere"][..], "nowhere"),
         (&["--data", "texts", "--heads", "3"], "3 heads"),
         (&["--data", "texts", "--context", "9999"], "no two windows"),
+        (&["--data", "texts", "--context", "18446744073709551615"], "beyond what there can be"),
     ] {
         let error = badly(at, &[&["train", "--save-path", "other"], wrong].concat());
         assert!(error.contains(said), "{error}");
     }
     assert!(!at.join("other").exists());
+    // What a process left that was killed before its first checkpoint is in nobody's way; a model is.
+    let other = at.join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("config.json"), "{\"hidden_size\": 5").unwrap();
+    std::fs::write(other.join("tokenizer.json"), "{").unwrap();
+    let anew = [&small[..], &["--save-path", "other", "--iters", "2"]].concat();
+    assert!(badly(at, &anew).contains("holds a model already"));
+    well(at, &[&anew[..], &["--resume"]].concat());
+    let described = std::fs::read_to_string(other.join("config.json")).unwrap();
+    assert!(described.contains("\"hidden_size\": 32") || described.contains("\"hidden_size\":32"));
+    well(at, &[&ask[..1], &["--model", "./other"], &ask[3..]].concat());
+    std::fs::remove_dir_all(other.join("step-0000002")).unwrap();
+    let error = badly(at, &[&anew[..], &["--resume"]].concat());
+    assert!(error.contains("no checkpoint to go on from"), "{error}");
+    assert_eq!(std::fs::read_to_string(other.join("config.json")).unwrap(), described);
 }

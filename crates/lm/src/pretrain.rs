@@ -50,6 +50,19 @@ impl TensorSource for Drawn {
 
 /// The model of a configuration with parameters drawn at random, f32.
 ///
+/// ```
+/// use lazul_core::prelude::*;
+/// let sizes = serde_json::json!({
+///     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+///     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// });
+/// let model = lazul_lm::pretrain::init(&sizes, 0)?;
+/// let tokens = Array::from_slice(&[3, 1, 4], [1, 3]);
+/// let logits = model.forward(&tokens, &mut model.new_cache())?;
+/// assert_eq!(logits.shape()?, [1, 3, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// If the architecture is not known, or the configuration makes no sense.
 pub fn init(config: &Value, seed: u64) -> Result<Box<dyn LanguageModel>> {
@@ -151,10 +164,27 @@ impl PretrainConfig {
     }
 }
 
-/// Windows of tokens, to train on and to validate with.
+/// Windows of `context + 1` tokens, to train on and to validate with, of a text or a folder of texts.
+///
+/// ```
+/// use lazul_lm::pretrain::windows;
+/// use lazul_lm::text::{TextFiles, TextModel};
+/// let tokenizer = br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#;
+/// let text = TextModel::load(&TextFiles { tokenizer_json: Some(tokenizer), ..Default::default() })?;
+/// # let folder = std::env::temp_dir().join(format!("lazul-windows-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// let path = folder.join("a.txt");
+/// std::fs::write(&path, "abcabcabcabc")?;
+/// let [train, valid] = windows(&path, &text, 3)?;
+/// assert_eq!((train.len(), valid.len()), (2, 1));
+/// assert_eq!(train[1].tokens, [1, 2, 0, 1]);
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// If a file cannot be read, or the texts are shorter than two windows.
+/// If a file cannot be read, the texts are shorter than two windows, or a window is longer than what there
+/// can be.
 pub fn windows(path: &Path, text: &TextModel, context: usize) -> Result<[Vec<Example>; 2]> {
     let tokenizer = text.tokenizer();
     let mut stream = Vec::new();
@@ -270,4 +300,75 @@ pub fn pretrain(
     );
     let outcome = publisher.finish(outcome)?;
     Ok((session.model.into_inner(), outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::TextFiles;
+
+    fn text() -> TextModel {
+        let json =
+            br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#;
+        TextModel::load(&TextFiles { tokenizer_json: Some(json), ..Default::default() }).unwrap()
+    }
+
+    fn small() -> PretrainConfig {
+        PretrainConfig {
+            layers: 1,
+            dim: 8,
+            heads: 2,
+            context: 3,
+            batch_size: 2,
+            iters: 4,
+            save_every: 2,
+            ..PretrainConfig::default()
+        }
+    }
+
+    /// `lazul train --context 18446744073709551615` was a panic.
+    #[test]
+    fn sizes_beyond_measure_are_refused() {
+        let refused = |config: PretrainConfig| match config.model(&text()) {
+            Err(Error::Argument(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        for context in [usize::MAX, 1 << 31] {
+            let why = refused(PretrainConfig { context, ..small() });
+            assert!(why.contains(&context.to_string()), "{why}");
+        }
+        for dim in [1 << (usize::BITS - 2), 1 << 31] {
+            let why = refused(PretrainConfig { dim, ..small() });
+            assert!(why.contains(&dim.to_string()), "{why}");
+        }
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("a.txt"), "abcabc").unwrap();
+        let windows = windows(place.path(), &text(), usize::MAX);
+        assert!(matches!(windows, Err(Error::Argument(_))));
+    }
+
+    /// A process that was killed between its last checkpoint and the weights left none, or old ones, for ever.
+    #[test]
+    fn what_was_not_published_is_made_up_for() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::write(at("a.txt"), "abc".repeat(20)).unwrap();
+        // Half a configuration, or another's, is none to keep.
+        std::fs::write(at("config.json"), "{").unwrap();
+        let run = |config: &PretrainConfig| {
+            let data = windows(&at("a.txt"), &text(), config.context)?;
+            pretrain(config, &text(), data, place.path(), true, None, &mut |_| ())
+        };
+        run(&small()).unwrap();
+        let read =
+            || ["config.json", "model.safetensors"].map(|name| std::fs::read(at(name)).unwrap());
+        let before = read();
+        assert!(before[0].starts_with(b"{") && before[0].len() > 1);
+        std::fs::remove_file(at("model.safetensors")).unwrap();
+        assert_eq!(run(&small()).unwrap().1.step, 4);
+        assert!(before == read());
+        // Another training is refused, and what describes the weights stays.
+        assert!(run(&PretrainConfig { layers: 2, ..small() }).is_err());
+        assert!(before == read());
+    }
 }

@@ -32,6 +32,25 @@ fn first_layer(model: &dyn LanguageModel, layers: Option<usize>) -> usize {
 /// Puts new adapters beside matrices of the last `layers` layers (all, if there is no number); returns how
 /// many.
 ///
+/// ```
+/// use lazul_core::random::Generator;
+/// use lazul_lm::tune::{LoraParameters, attach, fuse};
+/// # let sizes = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// let mut model = lazul_lm::pretrain::init(&sizes, 0)?;
+/// let keys = Some(vec!["self_attn.q_proj".to_string()]);
+/// let lora = LoraParameters { keys, rank: 2, scale: 10.0, dropout: 0.0 };
+/// let count = attach(&mut *model, Some(1), &lora, false, &mut Generator::new(0))?;
+/// assert_eq!(count, 1); // of the last layer
+/// assert!(model.parameters().iter().any(|(p, _)| p == "model.layers.1.self_attn.q_proj.lora_a"));
+/// // Merged, they are part of the matrices.
+/// assert_eq!(fuse(&mut *model, false)?, 1);
+/// assert!(model.parameters().iter().all(|(p, _)| !p.ends_with("lora_a")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// If no matrix has one of the names, or the options make no adapter.
 pub fn attach(
@@ -152,7 +171,7 @@ fn described(config: &Value) -> Result<Described> {
 }
 
 /// Puts the adapters of a folder beside the model's matrices, or its weights in place of the model's, where
-/// those of whole layers were trained. The model is in inference mode then.
+/// those of whole layers were trained. The model is in inference mode then. The [module](super) has an example.
 ///
 /// # Errors
 /// If a file is missing or malformed, or a tensor is none of the model's adapters; [`Error::Incomplete`] if
@@ -217,7 +236,7 @@ pub(super) fn put(
     }
 }
 
-/// Merges adapters into their matrices, which are quantized again if they were, unless `dequantize`: then all
+/// Merges adapters into their matrices (see [`attach`] for an example), which are quantized again if they were, unless `dequantize`: then all
 /// matrices of the model become dense. Returns how many had an adapter.
 ///
 /// # Errors

@@ -21,6 +21,20 @@ use std::sync::atomic::AtomicBool;
 /// `n` tokens those from the `o`-th on count (the first has nothing before it), and, where a row is
 /// padded, one more: as mlx-lm counts.
 ///
+/// ```
+/// use lazul_lm::tune::{Example, batch, loss};
+/// # let sizes = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// let model = lazul_lm::pretrain::init(&sizes, 0)?;
+/// let example = Example { tokens: vec![3, 1, 4, 1, 5], offset: 2 };
+/// let (mean, count) = loss(&*model, &batch(&[&example], 5))?;
+/// assert_eq!(count.item::<i32>()?, 3); // 4, 1 and 5
+/// assert!((mean.item::<f32>()? - 16f32.ln()).abs() < 0.5); // it knows nothing yet
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// If the batch does not fit the model.
 pub fn loss(
@@ -43,6 +57,22 @@ pub fn loss(
 
 /// The loss of examples: of all batches, or of the first in the order of the seed. `progress` is told of each
 /// batch.
+///
+/// ```
+/// use lazul_lm::tune::{Example, TuneConfig, evaluate};
+/// # let sizes = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// let model = lazul_lm::pretrain::init(&sizes, 0)?;
+/// let rows = vec![Example { tokens: vec![3, 1, 4, 1, 5], offset: 0 }; 8];
+/// let config = TuneConfig::merged(&[])?; // batches of 4
+/// let mut told = Vec::new();
+/// let loss = evaluate(&*model, &rows, &config, None, &mut |done, all| told.push((done, all)))?;
+/// assert!((loss - 16f64.ln()).abs() < 0.5);
+/// assert_eq!(told, [(1, 2), (2, 2)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// If there are fewer examples than a batch has, or one does not fit the model.
@@ -77,8 +107,24 @@ const ADAPTERS: u64 = 0x4c6f_5241 << 32;
 /// The model of a fine-tuning before its first step: with adapters, or with layers to train, and with the
 /// weights that it is to begin with.
 ///
+/// ```
+/// use lazul_lm::tune::{TuneConfig, prepare, sizes};
+/// # let shape = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// let model = lazul_lm::pretrain::init(&shape, 0)?;
+/// let yaml = TuneConfig::read_yaml("lora_parameters: {keys: [self_attn.v_proj], rank: 2, scale: 10.0}")?;
+/// let tuned = prepare(model, &TuneConfig::merged(&[&yaml])?)?;
+/// let (trained, all) = sizes(&tuned)?;
+/// assert_eq!(trained, 2 * 2 * (16 + 16)); // two layers, two factors of rank 2
+/// assert!(all > trained);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// If more layers are asked for than there are, names fit nothing, or the file does not fit the model.
+/// If more layers are asked for than there are, names fit nothing, or the file does not fit the model or lacks
+/// something that is trained ([`Error::Incomplete`]).
 pub fn prepare(mut model: Box<dyn LanguageModel>, config: &TuneConfig) -> Result<Tuned> {
     let all = model.layers().1;
     if let Some(n) = config.num_layers.filter(|&n| n > all && config.layers_given) {
@@ -113,7 +159,7 @@ pub struct TrainOptions {
 /// Trains a model that [`prepare`] made. The folder [`TuneConfig::adapter_path`] gets
 /// `adapter_config.json`, `adapters.safetensors`, a numbered copy at every save, and what
 /// [`fit`] writes: checkpoints, `metrics.jsonl` and `loss.html`. A training that is refused leaves all of them
-/// as they are. The model that comes back keeps what it computes ([`LanguageModel::set_grad_checkpoint`]).
+/// as they are. The [module](super) has an example. The model that comes back keeps what it computes ([`LanguageModel::set_grad_checkpoint`]).
 ///
 /// # Errors
 /// Those of [`fit`]; if there are fewer examples than a batch has; if a file cannot be written, which ends the
