@@ -5,9 +5,9 @@ use std::path::Path;
 
 use lazul_core::{Array, Quantized};
 
+use super::header::{ALIGNMENT, MAGIC, MAX_COUNT, MAX_KEY, MAX_NAME, MAX_RANK};
 use super::types::GgufType;
 use super::value::{GgufList, GgufValue};
-use super::{ALIGNMENT, MAGIC, MAX_COUNT, MAX_KEY, MAX_NAME, MAX_RANK};
 use crate::atomic::AtomicFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::size::to_u64;
