@@ -1,8 +1,7 @@
 //! Dropout: in training, parts of an array become zero at random and the rest makes up for them.
 //!
 //! Keys come from the generator whose scope it is ([`Generator::scope`](random::Generator::scope)), which may be
-//! state of a compiled step; without one from the process' own ([`random::seed`]); or from the caller. Source:
-//! Srivastava et al., 2014.
+//! state of a compiled step, and without one from the process' own ([`random::seed`]). Source: Srivastava et al., 2014.
 
 use super::error;
 use crate::module::Training;
@@ -16,10 +15,10 @@ fn checked(op: &'static str, p: f64) -> Result<f64> {
 }
 
 /// Zeros with probability `p` for each element of `mask`'s shape, which broadcasts against `x`.
-fn drop(x: &Array, p: f64, mask: &[usize], key: Option<&Array>) -> Array {
+fn drop(x: &Array, p: f64, mask: &[usize]) -> Array {
     let keep = 1.0 - p;
     // A selection: a dropped infinity is zero as well.
-    where_(random::bernoulli(keep, mask, key), x * (1.0 / keep), 0)
+    where_(random::bernoulli(keep, mask, None), x * (1.0 / keep), 0)
 }
 
 /// Drops single elements.
@@ -54,35 +53,26 @@ impl Dropout {
     }
 
     /// `x` of any shape → same shape.
-    #[track_caller]
-    pub fn forward(&self, x: &Array) -> Array {
-        self.apply(x, None)
-    }
-
-    /// As [`Self::forward`], with a `key` ([`random::key`]) for the mask.
     ///
     /// ```
-    /// use lazul_core::prelude::*;
+    /// use lazul_core::{prelude::*, random::Generator};
     /// use lazul_nn::layers::Dropout;
     /// let dropout = Dropout::new(0.5)?;
-    /// let step = compile(|(x, key): &(Array, Array)| dropout.forward_with_key(x, key));
-    /// let x = ones([100], DType::F32);
-    /// let [a, b] = [1, 2].map(|seed| step(&(x.clone(), random::key(seed))));
+    /// let step = compile_with_state(|generator: &mut Generator, x: &Array| {
+    ///     generator.scope(|| dropout.forward(x))
+    /// });
+    /// let (mut generator, x) = (Generator::new(0), ones([100], DType::F32));
+    /// let [a, b] = [(); 2].map(|()| step(&mut generator, &x));
     /// assert_ne!(a?.to_vec::<f32>()?, b?.to_vec::<f32>()?);
     /// # Ok::<(), lazul_core::Error>(())
     /// ```
     #[track_caller]
-    pub fn forward_with_key(&self, x: &Array, key: &Array) -> Array {
-        self.apply(x, Some(key))
-    }
-
-    #[track_caller]
-    fn apply(&self, x: &Array, key: Option<&Array>) -> Array {
+    pub fn forward(&self, x: &Array) -> Array {
         attempt(|| {
             if !self.training.0 || self.p == 0.0 {
                 return Ok(x.clone());
             }
-            Ok(drop(x, self.p, x.shape()?, key))
+            Ok(drop(x, self.p, x.shape()?))
         })
     }
 }
@@ -123,17 +113,6 @@ macro_rules! channel_dropout {
             #[doc = concat!("`x ", $shape, "` → same shape.")]
             #[track_caller]
             pub fn forward(&self, x: &Array) -> Array {
-                self.apply(x, None)
-            }
-
-            /// As [`Self::forward`], with a `key` ([`random::key`]) for the mask.
-            #[track_caller]
-            pub fn forward_with_key(&self, x: &Array, key: &Array) -> Array {
-                self.apply(x, Some(key))
-            }
-
-            #[track_caller]
-            fn apply(&self, x: &Array, key: Option<&Array>) -> Array {
                 attempt(|| {
                     let shape = x.shape()?;
                     let spatial = match shape.len() {
@@ -149,7 +128,7 @@ macro_rules! channel_dropout {
                     }
                     let mut mask = shape.to_vec();
                     mask[spatial].fill(1);
-                    Ok(drop(x, self.p, &mask, key))
+                    Ok(drop(x, self.p, &mask))
                 })
             }
         }

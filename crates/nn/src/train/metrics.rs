@@ -3,9 +3,10 @@
 
 use super::error::{Error, Result};
 use super::fit::Event;
+use lazul_io::write_file;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -22,18 +23,6 @@ const PAGE: &str = "loss.html";
 
 /// Most points of a curve: more than a picture has columns.
 const POINTS: usize = 2000;
-
-/// Replaces a file whole: who is killed meanwhile leaves the one before.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| Error::Data(format!("{}: {e}", path.display())))
-}
 
 /// Every few points, so that there are no more than [`POINTS`], with the last.
 fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
@@ -58,7 +47,7 @@ impl Metrics {
             rows.filter(|row| row["step"].as_u64().is_some_and(|s| s <= step)).collect();
         let metrics = Metrics { folder: folder.to_path_buf(), title: title.to_string(), rows };
         let lines: String = metrics.rows.iter().map(|row| format!("{row}\n")).collect();
-        replace(&path, &lines)?;
+        write_file(&path, lines.as_bytes())?;
         Ok(metrics)
     }
 
@@ -93,7 +82,8 @@ impl Metrics {
     }
 
     fn page(&self) -> Result<()> {
-        replace(&self.folder.join(PAGE), &page_of(&self.title, &self.rows))
+        let page = page_of(&self.title, &self.rows);
+        Ok(write_file(&self.folder.join(PAGE), page.as_bytes())?)
     }
 }
 
