@@ -1,11 +1,13 @@
 //! Transcendental functions of f32, written so that the compiler turns a loop over one into vector
 //! code; [`double`] has those of f64.
 //!
-//! There is no branch in them but selections, no table and no fused multiply-add, so they give the
-//! same bits at every instruction-set level and in a vector's tail. [`exp`], [`log`], [`tanh`], [`erf`]
-//! and [`erfinv`] are in single precision throughout, within two units of the last place; the others compute in double precision, whose
-//! error is invisible after the one rounding to f32. Polynomials are minimax fits (Remez) made for
-//! the intervals stated with them. The tests measure every function on each 997th bit pattern.
+//! There is no branch in them but selections, no table, and every multiply-add says whether it is fused, so
+//! they give the same bits at every instruction-set level and in a vector's tail; where the processor has no
+//! fused multiply-add (the scalar level) they are exact through a function, and slow. [`exp`], [`log`],
+//! [`tanh`], [`erf`] and [`erfinv`] are in single precision throughout, within two units of the last place;
+//! the others compute in double precision, whose error is invisible after the one rounding to f32. Polynomials
+//! are minimax fits (Remez) made for the intervals stated with them. The tests measure every function on each
+//! 997th bit pattern.
 
 pub(crate) mod double;
 
@@ -19,6 +21,16 @@ const ROUND: f64 = 6755399441055744.0; // 1.5 * 2^52
 /// `c[0] + c[1] x + c[2] x² + …`
 #[inline(always)]
 fn poly32<const N: usize>(x: f32, c: [f32; N]) -> f32 {
+    let mut y = c[N - 1];
+    for k in (0..N - 1).rev() {
+        y = y.mul_add(x, c[k]);
+    }
+    y
+}
+
+/// [`poly32`] with a rounding after every product and sum.
+#[inline(always)]
+fn poly32_unfused<const N: usize>(x: f32, c: [f32; N]) -> f32 {
     let mut y = c[N - 1];
     for k in (0..N - 1).rev() {
         y = y * x + c[k];
@@ -99,14 +111,10 @@ fn exp_parts(x: f32) -> (f32, u32) {
     const LN2_LOW: f32 = -2.1219444e-4;
     // (e^r - 1 - r) / r² for |r| <= ln(2) / 2; relative error of e^r 2^-34
     const P: [f32; 6] = [0.5, 0.16666666, 0.041666292, 0.0083335, 0.0013944875, 0.00019789299];
-    let t = x * std::f32::consts::LOG2_E + ROUND;
+    let t = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = t - ROUND;
-    // The reduced argument and its rounding error, then 1 + r and its rounding error.
-    let (high, low) = (x - n * LN2_HIGH, n * LN2_LOW);
-    let r = high - low;
-    let lost = (high - r) - low;
-    let one_r = 1.0 + r;
-    let y = one_r + ((r - (one_r - 1.0)) + (r * r * poly32(r, P) + lost));
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    let y = 1.0 + (r * r).mul_add(poly32(r, P), r);
     (y, t.to_bits().wrapping_sub(ROUND.to_bits()))
 }
 
@@ -143,27 +151,27 @@ pub(crate) fn expm1(x: f32) -> f32 {
     (if x.abs() < 0.0009765625 { near } else { exp64(x) - 1.0 }) as f32
 }
 
-/// `(n, log(1 + f))` with `x = 2^n (1 + f)` and `1 + f` around 1, for positive normal floats.
+/// log(1 + f) = f - f²/2 + f³ P(f) for sqrt(1/2) <= 1 + f <= sqrt(2)
+const LOG_1P: [f32; 9] = [
+    0.33333313,
+    -0.2500001,
+    0.20002122,
+    -0.16668017,
+    0.1421949,
+    -0.12405151,
+    0.11888201,
+    -0.116784738,
+    0.067501036,
+];
+
+/// `(n, f)` with `x = 2^n (1 + f)` and `1 + f` around 1, for positive normal floats.
 #[inline(always)]
-fn log_parts32(x: f32) -> (f32, f32) {
-    // log(1 + f) = f - f²/2 + f³ P(f) for sqrt(1/2) <= 1 + f <= sqrt(2)
-    const P: [f32; 9] = [
-        0.33333313,
-        -0.2500001,
-        0.20002122,
-        -0.16668017,
-        0.1421949,
-        -0.12405151,
-        0.11888201,
-        -0.116784738,
-        0.067501036,
-    ];
+fn split_power(x: f32) -> (f32, f32) {
     const SQRT_HALF: u32 = 0x3f35_04f3;
     const ONE: u32 = 0x3f80_0000;
     let t = x.to_bits().wrapping_add(ONE - SQRT_HALF);
     let n = ((t >> 23) as i32 - 127) as f32;
-    let f = f32::from_bits((t & 0x007f_ffff) + SQRT_HALF) - 1.0;
-    (n, f - f * f * (0.5 - f * poly32(f, P)))
+    (n, f32::from_bits((t & 0x007f_ffff) + SQRT_HALF) - 1.0)
 }
 
 /// Natural logarithm.
@@ -172,9 +180,10 @@ pub(crate) fn log(x: f32) -> f32 {
     const LN2_HIGH: f32 = 0.693359375;
     const LN2_LOW: f32 = -2.1219444e-4;
     let subnormal = x < f32::MIN_POSITIVE;
-    let (n, l) = log_parts32(if subnormal { x * 8388608.0 } else { x });
+    let (n, f) = split_power(if subnormal { x * 8388608.0 } else { x });
     let n = if subnormal { n - 23.0 } else { n };
-    let y = n * LN2_HIGH + (n * LN2_LOW + l);
+    let l = (f * f).mul_add(f.mul_add(poly32(f, LOG_1P), -0.5), f);
+    let y = n.mul_add(LN2_HIGH, n.mul_add(LN2_LOW, l));
     let y = if x < f32::INFINITY { y } else { x };
     let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
     if x < 0.0 { f32::NAN } else { y }
@@ -219,7 +228,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
         [-0.33333331, 0.1333321, -0.053947205, 0.021702969, -0.008182678, 0.0021475403];
     let a = x.abs();
     let u = a * a;
-    let near = a + a * (u * poly32(u, P));
+    let near = (a * u).mul_add(poly32(u, P), a);
     // From 9.1 on the result is 1.
     let far = 1.0 - 2.0 / (1.0 + exp_normal(2.0 * if a > 10.0 { 10.0 } else { a }));
     (if a < 0.625 { near } else { far }).copysign(x)
@@ -385,12 +394,12 @@ pub(crate) fn erf(x: f32) -> f32 {
     let a = x.abs();
     // From there on the result is 1.
     let a = if a > 4.0 { 4.0 } else { a };
-    let near = a + a * poly32(a * a, P);
+    let near = a.mul_add(poly32(a * a, P), a);
     let far = 1.0 - exp_normal(poly32(a, Q));
     (if a < 0.93 { near } else { far }).copysign(x)
 }
 
-/// Inverse error function, in single precision with nothing but additions and products, so that
+/// Inverse error function, in single precision with nothing but rounded additions and products, so that
 /// every backend can give the same bits: random normals come from it.
 ///
 /// As in Giles, "Approximating the erfinv function", it is `x` times a polynomial of
@@ -424,9 +433,10 @@ pub(crate) fn erfinv(x: f32) -> f32 {
         1.9221871387e-12,
     ];
     let y = (1.0 - x) * (1.0 + x);
-    let (n, l) = log_parts32(y);
+    let (n, f) = split_power(y);
+    let l = f - f * f * (0.5 - f * poly32_unfused(f, LOG_1P));
     let w = -(n * std::f32::consts::LN_2 + l);
-    let p = if w < 5.0 { poly32(w, NEAR) } else { poly32(w - 10.75, FAR) };
+    let p = if w < 5.0 { poly32_unfused(w, NEAR) } else { poly32_unfused(w - 10.75, FAR) };
     let ends = if y == 0.0 { f32::INFINITY.copysign(x) } else { f32::NAN };
     if y > 0.0 { x * p } else { ends }
 }

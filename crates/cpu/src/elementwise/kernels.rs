@@ -10,7 +10,7 @@ use crate::dispatch;
 pub(crate) type Kernel1 = unsafe fn(*const u8, *mut u8, usize);
 /// `(arguments, destination, n)`.
 pub(crate) type Kernel2 = unsafe fn(*const u8, *const u8, *mut u8, usize);
-/// `(condition, arguments, destination, n)`.
+/// `(arguments, destination, n)`; where it chooses, the condition comes first.
 pub(crate) type Kernel3 = unsafe fn(*const u8, *const u8, *const u8, *mut u8, usize);
 
 /// What one step runs.
@@ -31,6 +31,11 @@ pub(super) trait Map2<A, D>: Copy + Default {
     fn apply(self, a: A, b: A) -> D;
 }
 
+/// An element-wise function of three arguments, inlined into its loop.
+pub(super) trait Map3<T>: Copy + Default {
+    fn apply(self, a: T, b: T, c: T) -> T;
+}
+
 dispatch! {
 fn map1<A: Copy, D: Copy, F: Map1<A, D>>(a: &[A], d: &mut [D], f: F) {
     for (d, &a) in d.iter_mut().zip(a) {
@@ -43,6 +48,14 @@ dispatch! {
 fn map2<A: Copy, D: Copy, F: Map2<A, D>>(a: &[A], b: &[A], d: &mut [D], f: F) {
     for ((d, &a), &b) in d.iter_mut().zip(a).zip(b) {
         *d = f.apply(a, b);
+    }
+}
+}
+
+dispatch! {
+fn map3<T: Copy, F: Map3<T>>(a: &[T], b: &[T], c: &[T], d: &mut [T], f: F) {
+    for (((d, &a), &b), &c) in d.iter_mut().zip(a).zip(b).zip(c) {
+        *d = f.apply(a, b, c);
     }
 }
 }
@@ -78,6 +91,22 @@ pub(super) unsafe fn erased2<A: Copy, D: Copy, F: Map2<A, D>>(
         let (a, b) =
             (std::slice::from_raw_parts(a.cast(), n), std::slice::from_raw_parts(b.cast(), n));
         map2::<A, D, F>(a, b, std::slice::from_raw_parts_mut(d.cast(), n), F::default());
+    }
+}
+
+/// # Safety
+/// All must be valid for `n` elements; `d` must not overlap the others.
+pub(super) unsafe fn erased_chain<T: Copy, F: Map3<T>>(
+    a: *const u8,
+    b: *const u8,
+    c: *const u8,
+    d: *mut u8,
+    n: usize,
+) {
+    // SAFETY: the caller's promise; operands are aligned for their dtype.
+    unsafe {
+        let [a, b, c] = [a, b, c].map(|x| std::slice::from_raw_parts(x.cast(), n));
+        map3::<T, F>(a, b, c, std::slice::from_raw_parts_mut(d.cast(), n), F::default());
     }
 }
 
@@ -143,4 +172,21 @@ macro_rules! k2 {
     }};
 }
 
-pub(super) use {k1, k2};
+/// A kernel from an expression of three arguments of one type: `k3!(f32, |a, b, c| a * b + c)`.
+macro_rules! k3 {
+    ($t:ty, |$x:ident, $y:ident, $z:ident| $body:expr) => {{
+        #[derive(Clone, Copy, Default)]
+        struct F;
+        impl $crate::elementwise::kernels::Map3<$t> for F {
+            #[inline(always)]
+            fn apply(self, $x: $t, $y: $t, $z: $t) -> $t {
+                $body
+            }
+        }
+        $crate::elementwise::kernels::Kernel::Three(
+            $crate::elementwise::kernels::erased_chain::<$t, F>,
+        )
+    }};
+}
+
+pub(super) use {k1, k2, k3};

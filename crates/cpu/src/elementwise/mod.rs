@@ -15,11 +15,12 @@ mod complex;
 pub(crate) mod fp8;
 pub(crate) mod kernels;
 mod plan;
+mod rename;
 mod run;
 mod unary;
 
-use kernels::Kernel;
-use lazul_ir::{BinaryOp, Job, Step, StepOp, Tape, Target, UnaryOp};
+use kernels::{Kernel, k3};
+use lazul_ir::{BinaryOp, DType, Job, Step, StepOp, Tape, Target, UnaryOp};
 
 /// Runs a fused program.
 pub(crate) fn fused(tape: &Tape, job: &Job<'_>) {
@@ -85,12 +86,17 @@ fn single(op: StepOp, job: &Job<'_>) {
 }
 
 /// The kernel of a step.
-fn kernel(op: StepOp, operand: lazul_ir::DType, result: lazul_ir::DType) -> Kernel {
-    match op {
-        StepOp::Unary(op) => unary::kernel(op, operand.compute()),
-        StepOp::Binary(op) => binary::kernel(op, operand.compute()),
-        StepOp::Select => kernels::select(operand.compute().size()),
-        StepOp::Cast => cast::kernel(operand, result),
+fn kernel(kind: rename::Kind, operand: DType, result: DType) -> Kernel {
+    use rename::Kind;
+    match kind {
+        Kind::Step(StepOp::Unary(op)) => unary::kernel(op, operand.compute()),
+        Kind::Step(StepOp::Binary(op)) => binary::kernel(op, operand.compute()),
+        Kind::Step(StepOp::Select) => kernels::select(operand.compute().size()),
+        Kind::Step(StepOp::Cast) => cast::kernel(operand, result),
+        Kind::ProductSum if operand == DType::F32 => k3!(f32, |a, b, c| a * b + c),
+        Kind::ProductSum => k3!(f64, |a, b, c| a * b + c),
+        Kind::SumProduct if operand == DType::F32 => k3!(f32, |a, b, c| (a + b) * c),
+        Kind::SumProduct => k3!(f64, |a, b, c| (a + b) * c),
     }
 }
 

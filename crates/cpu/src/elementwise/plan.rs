@@ -9,8 +9,9 @@
 
 use super::kernel;
 use super::kernels::Kernel;
+use super::rename::{Instruction, Kind, rename};
 use crate::strided::{Collapsed, collapse};
-use lazul_ir::{BinaryOp, DType, Job, Step, StepOp, UnaryOp};
+use lazul_ir::{BinaryOp, DType, Job, Step, StepOp, Target, UnaryOp};
 use smallvec::SmallVec;
 
 /// Where a block of a value lies.
@@ -49,6 +50,10 @@ pub(super) struct PlannedStep {
     pub(super) dst: Place,
     /// The half type that the result is rounded to in its slot, where a later step reads it.
     pub(super) round: Option<DType>,
+    /// Parts in which a block is computed while memory is fetched: more of them for slow operations.
+    pub(super) pieces: u16,
+    /// Bytes of an element of the operands, and of the result.
+    pub(super) sizes: [u8; 2],
 }
 
 pub(super) struct PlannedStore {
@@ -71,9 +76,16 @@ pub(super) struct Plan {
     pub(super) by_rows: bool,
     /// Rough cost of an element, in simple vector operations.
     pub(super) cost: usize,
+    /// Pieces of all steps.
+    pub(super) pieces: usize,
+    /// Outputs so large that no cache keeps them: blocks are finished in slots and pass the caches by.
+    pub(super) streams: bool,
 }
 
 const NONE: u16 = u16::MAX;
+
+/// Bytes of results from which on they pass the caches by.
+const STREAMED: usize = 128 << 20;
 
 /// A value: an operand or a step's result.
 struct Value {
@@ -98,35 +110,25 @@ impl Plan {
         let strides: SmallVec<[&[isize]; 8]> = job.inputs.iter().map(|i| i.strides).collect();
         let collapsed = collapse(job.outputs[0].shape, &strides);
 
-        // Rename: values are numbered inputs first, then steps.
-        let mut current: SmallVec<[u16; 32]> = SmallVec::from_elem(NONE, registers as usize);
-        let mut values: SmallVec<[Value; 20]> = SmallVec::new();
+        let (renamed, results) = rename(inputs.len(), steps, outputs, registers);
+        let dtypes = inputs.iter().copied().chain(steps.iter().map(|s| s.result));
         let value = |dtype| Value { place: None, last: 0, read: false, output: NONE, dtype };
-        for (i, &dtype) in inputs.iter().enumerate() {
-            current[i] = i as u16;
-            values.push(value(dtype));
-        }
-        let mut renamed: SmallVec<[[u16; 3]; 12]> = SmallVec::new();
-        for (k, step) in steps.iter().enumerate() {
-            let mut args = step.args.map(|r| current[r as usize]);
-            let arity = arity(step.op);
-            for i in arity..3 {
-                args[i] = args[0];
-            }
-            for &a in &args[..arity] {
+        let mut values: SmallVec<[Value; 20]> = dtypes.map(value).collect();
+        for (k, step) in renamed.iter().enumerate() {
+            for &a in step.reads() {
                 values[a as usize].last = k;
                 values[a as usize].read = true;
             }
-            renamed.push(args);
-            current[step.dst as usize] = values.len() as u16;
-            values.push(value(step.result));
         }
-        for (o, &(register, dtype)) in outputs.iter().enumerate() {
-            let v = &mut values[current[register as usize] as usize];
-            v.last = steps.len();
+        let bytes = |t: &Target<'_>| t.size() * t.dtype.size();
+        let streams = job.outputs.iter().map(bytes).sum::<usize>() >= STREAMED
+            && job.outputs.iter().all(|t| t.dtype.compute() == t.dtype);
+        for (o, (&(_, dtype), &result)) in outputs.iter().zip(&results).enumerate() {
+            let v = &mut values[result as usize];
+            v.last = renamed.len();
             let target = &job.outputs[o];
             let shared = job.inputs.iter().any(|i| i.ptr == target.ptr.cast_const());
-            if dtype.compute() == dtype && !shared && v.output == NONE {
+            if dtype.compute() == dtype && !shared && !streams && v.output == NONE {
                 v.output = o as u16;
             }
         }
@@ -140,12 +142,14 @@ impl Plan {
             by_rows: by_rows(&collapsed),
             collapsed,
             cost: 1,
+            pieces: 0,
+            streams,
         };
         let mut free: SmallVec<[u16; 8]> = SmallVec::new();
 
         for i in 0..inputs.len() {
             let v = &mut values[i];
-            if !v.read && v.last < steps.len() {
+            if !v.read && v.last < renamed.len() {
                 continue;
             }
             let dtype = inputs[i];
@@ -162,10 +166,14 @@ impl Plan {
                 }
             });
         }
-        for (k, (step, args)) in steps.iter().zip(&renamed).enumerate() {
-            let v = inputs.len() + k;
+        for (k, step) in renamed.iter().enumerate() {
+            let (v, args) = (step.value as usize, &step.args);
             plan.width = plan.width.max(step.result.compute().size());
-            plan.cost += cost(step);
+            let cost = cost(step);
+            plan.cost += cost;
+            // Conditions are narrower than what they choose from: such steps are simple, and whole.
+            let pieces = (cost / 4).clamp(1, 4);
+            plan.pieces += pieces;
             let kept = values[v].output;
             let dst = if kept != NONE {
                 Place::Output(kept)
@@ -178,11 +186,13 @@ impl Plan {
             values[v].place = Some(dst);
             let half = step.result.compute() != step.result;
             plan.steps.push(PlannedStep {
-                kernel: kernel(step.op, step.operand, step.result),
+                kernel: kernel(step.kind, step.operand, step.result),
                 // Operands were placed above, and results before any step that reads them.
                 args: args.map(|a| values[a as usize].place.unwrap_or(dst)),
                 dst,
                 round: (half && values[v].read).then_some(step.result),
+                pieces: pieces as u16,
+                sizes: [step.operand, step.result].map(|d| d.compute().size() as u8),
             });
             // A splatted slot must last for all blocks of a chunk.
             for (i, &a) in args.iter().enumerate() {
@@ -202,8 +212,8 @@ impl Plan {
                 free.push(s);
             }
         }
-        for (o, &(register, _)) in outputs.iter().enumerate() {
-            let v = &values[current[register as usize] as usize];
+        for (o, &result) in results.iter().enumerate() {
+            let v = &values[result as usize];
             let from = v.place.unwrap_or(Place::Output(o as u16));
             if from != Place::Output(o as u16) {
                 plan.stores.push(PlannedStore {
@@ -239,18 +249,11 @@ fn by_rows(c: &Collapsed) -> bool {
     c.shape[last] >= 128 && c.strides.iter().all(|s| matches!(s[last], 0 | 1))
 }
 
-fn arity(op: StepOp) -> usize {
-    match op {
-        StepOp::Unary(_) | StepOp::Cast => 1,
-        StepOp::Binary(_) => 2,
-        StepOp::Select => 3,
-    }
-}
-
 /// Rough cost in simple vector operations on four-byte elements; it only sizes chunks.
-fn cost(step: &Step) -> usize {
+fn cost(step: &Instruction) -> usize {
     use UnaryOp as U;
-    let class = match step.op {
+    let Kind::Step(op) = step.kind else { return 2 };
+    let class = match op {
         StepOp::Cast | StepOp::Select => 1,
         StepOp::Unary(op) => match op {
             U::Exp | U::Sigmoid | U::Sqrt | U::Rsqrt | U::Reciprocal => 4,

@@ -3,6 +3,7 @@
 use super::kernel;
 use super::kernels::Kernel;
 use super::plan::{Load, Place, Plan, PlannedLoad};
+use super::rename::Kind;
 use crate::alloc;
 use crate::convert::{load_f32, round_to_bf16, round_to_f16, store_f32};
 use crate::copy::{copy_row, copy_strided};
@@ -14,6 +15,7 @@ use lazul_ir::{Buffer, DType, Job, Operand, Shape, StepOp};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// Elements in a block: with a handful of slots, all of them stay in L1.
 const BLOCK: usize = 512;
@@ -208,17 +210,27 @@ impl<'a> Run<'a> {
                     let spare = scratch.add(plan.slots * slot_bytes);
                     self.load(load, at, m, slot, spare);
                 }
-                for (k, step) in plan.steps.iter().enumerate() {
+                let mut fetched = 0;
+                for step in &plan.steps {
+                    let (args, dst) = (step.args.map(read), read(step.dst).cast_mut());
                     if self.ahead {
-                        self.fetch(at + m, (end - at - m).min(BLOCK), k, results);
-                    }
-                    let dst = read(step.dst).cast_mut();
-                    match step.kernel {
-                        Kernel::One(k) => k(read(step.args[0]), dst, m),
-                        Kernel::Two(k) => k(read(step.args[0]), read(step.args[1]), dst, m),
-                        Kernel::Three(k) => {
-                            k(read(step.args[0]), read(step.args[1]), read(step.args[2]), dst, m);
+                        let next = at + m..end.min(at + m + BLOCK);
+                        let pieces = step.pieces as usize;
+                        let piece = m.div_ceil(pieces).next_multiple_of(64);
+                        let [a, d] = step.sizes.map(|size| size as usize * piece);
+                        for p in 0..pieces {
+                            self.fetch(next.clone(), fetched + p, results);
+                            let m = piece.min(m.saturating_sub(p * piece));
+                            call(
+                                step.kernel,
+                                args.map(|x| x.wrapping_add(p * a)),
+                                dst.wrapping_add(p * d),
+                                m,
+                            );
                         }
+                        fetched += pieces;
+                    } else {
+                        call(step.kernel, args, dst, m);
                     }
                     match step.round {
                         None => {}
@@ -230,34 +242,43 @@ impl<'a> Run<'a> {
                 }
                 for store in &plan.stores {
                     let (dst, dtype) = results.address(store.output, at);
-                    self::store(read(store.from), store.compute, dst, dtype, m);
+                    if plan.streams {
+                        stream(read(store.from), dst, m * dtype.size());
+                    } else {
+                        self::store(read(store.from), store.compute, dst, dtype, m);
+                    }
                 }
                 at += m;
+            }
+            if plan.streams {
+                streamed();
             }
         }
     }
 
-    /// Asks for the share that belongs to step `k` of the cache lines that block `at..at + m` will
-    /// touch. There are no more of them than the core can wait for while a step runs.
+    /// Asks for the share that belongs to piece `k` of a block of the cache lines that block `next` will
+    /// touch. There are no more of them than the core can wait for while a piece runs.
     #[inline]
-    fn fetch(&self, at: usize, m: usize, k: usize, results: &Results<'_>) {
-        if m == 0 {
+    fn fetch(&self, next: Range<usize>, k: usize, results: &Results<'_>) {
+        if next.is_empty() {
             return;
         }
-        let steps = self.plan.steps.len();
+        let pieces = self.plan.pieces;
         let lines = |ptr: *const u8, size: usize| {
-            let bytes = m * size;
-            let share = bytes.div_ceil(steps).next_multiple_of(64);
+            let bytes = next.len() * size;
+            let share = bytes.div_ceil(pieces).next_multiple_of(64);
             let (start, end) = (k * share, bytes.min((k + 1) * share));
             prefetch(ptr.wrapping_add(start), end.saturating_sub(start));
         };
         for (source, _) in self.sources.iter().zip(&self.flat).filter(|(_, flat)| **flat) {
             let size = source.dtype.size();
-            lines(source.ptr.wrapping_add(at * size), size);
+            lines(source.ptr.wrapping_add(next.start * size), size);
         }
-        for &(ptr, dtype) in results.outputs {
-            let offset = (at - results.base) * dtype.size();
-            lines(ptr.cast_const().wrapping_add(offset), dtype.size());
+        if !self.plan.streams {
+            for &(ptr, dtype) in results.outputs {
+                let offset = (next.start - results.base) * dtype.size();
+                lines(ptr.cast_const().wrapping_add(offset), dtype.size());
+            }
         }
     }
 
@@ -353,6 +374,67 @@ unsafe fn splat(source: Source, dst: *mut u8, m: usize) {
     }
 }
 
+/// Runs a step's kernel on `m` elements.
+///
+/// # Safety
+/// The pointers must be valid for the kernel's elements, and `dst` must not overlap the others.
+#[inline(always)]
+unsafe fn call(kernel: Kernel, args: [*const u8; 3], dst: *mut u8, m: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kernel {
+            Kernel::One(k) => k(args[0], dst, m),
+            Kernel::Two(k) => k(args[0], args[1], dst, m),
+            Kernel::Three(k) => k(args[0], args[1], args[2], dst, m),
+        }
+    }
+}
+
+/// Writes `bytes` bytes to memory without reading its lines first or keeping them in a cache.
+///
+/// # Safety
+/// `from` and `dst` must be valid for them; [`streamed`] must be called before others read them.
+unsafe fn stream(from: *const u8, dst: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise; lines are aligned and whole.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if crate::isa::isa() >= crate::isa::Isa::Avx2 {
+            let head = dst.align_offset(64).min(bytes);
+            std::ptr::copy_nonoverlapping(from, dst, head);
+            let lines = (bytes - head) / 64;
+            stream_lines(from.add(head), dst.add(head), lines);
+            let done = head + lines * 64;
+            std::ptr::copy_nonoverlapping(from.add(done), dst.add(done), bytes - done);
+            return;
+        }
+        std::ptr::copy_nonoverlapping(from, dst, bytes);
+    }
+}
+
+/// # Safety
+/// Both must be valid for `n` lines of 64 bytes, `dst` aligned to one; the processor must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn stream_lines(from: *const u8, dst: *mut u8, n: usize) {
+    use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
+    for k in 0..2 * n {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let half = _mm256_loadu_si256(from.cast::<__m256i>().add(k));
+            _mm256_stream_si256(dst.cast::<__m256i>().add(k), half);
+        }
+    }
+}
+
+/// Makes what this thread streamed visible to whoever sees what it does next.
+fn streamed() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
 /// Writes a block to an output's memory, rounding to a half type.
 ///
 /// # Safety
@@ -410,7 +492,7 @@ pub(super) fn small(op: StepOp, operand: DType, result: DType, job: &Job<'_>) ->
         let compute = result.compute();
         let direct = compute == result && !shared;
         let dst = if direct { out.ptr } else { b3.0.as_mut_ptr().cast() };
-        match kernel(op, operand, result) {
+        match kernel(Kind::Step(op), operand, result) {
             Kernel::One(k) => k(args[0], dst, n),
             Kernel::Two(k) => k(args[0], args[1], dst, n),
             Kernel::Three(k) => k(args[0], args[1], args[2], dst, n),

@@ -35,6 +35,26 @@ fn report(name: &str, bytes: usize, seconds: f64) {
     println!("{name:<34} {:>9.2} GB/s {:>12.1} ns", bytes as f64 / seconds * 1e-9, seconds * 1e9);
 }
 
+/// `gelu(x * w + b)` as a program; constants are scalars.
+fn gelu(dtype: DType) -> Tape {
+    let step = |op, args, dst| Step { op, operand: dtype, result: dtype, args, dst };
+    let (mul, add) = (StepOp::Binary(BinaryOp::Multiply), StepOp::Binary(BinaryOp::Add));
+    Tape {
+        inputs: vec![dtype; 6],
+        steps: vec![
+            step(mul, [0, 1, 0], 6),
+            step(add, [6, 2, 0], 6),
+            step(mul, [6, 3, 0], 7),
+            step(StepOp::Unary(UnaryOp::Erf), [7, 7, 7], 7),
+            step(add, [7, 4, 0], 7),
+            step(mul, [6, 5, 0], 6),
+            step(mul, [6, 7, 0], 6),
+        ],
+        outputs: vec![(6, dtype)],
+        registers: 8,
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
@@ -69,25 +89,8 @@ fn speed() {
         report(&format!("cast bf16 to f32 {n}"), 6 * n, time(&Prim::Cast, &[&ha], &mut o));
     }
     for dtype in [F32, BF16] {
-        let step = |op, args, dst| Step { op, operand: dtype, result: dtype, args, dst };
-        let (mul, add) = (StepOp::Binary(BinaryOp::Multiply), StepOp::Binary(BinaryOp::Add));
-        let erf = StepOp::Unary(UnaryOp::Erf);
-        // gelu(x * w + b) as a program of 6 steps: constants are scalars.
-        let tape = Tape {
-            inputs: vec![dtype; 6],
-            steps: vec![
-                step(mul, [0, 1, 0], 6),
-                step(add, [6, 2, 0], 6),
-                step(mul, [6, 3, 0], 7),
-                step(erf, [7, 7, 7], 7),
-                step(add, [7, 4, 0], 7),
-                step(mul, [6, 5, 0], 6),
-                step(mul, [6, 7, 0], 6),
-            ],
-            outputs: vec![(6, dtype)],
-            registers: 8,
-        };
-        for n in [16usize, 4096, 1 << 24] {
+        let tape = gelu(dtype);
+        for n in [16usize, 4096, 1 << 24, 1 << 26] {
             let full: Vec<Tensor> = (0..3).map(|_| rng.tensor(dtype, &[n], -2.0, 2.0)).collect();
             let scalars: Vec<Tensor> =
                 (0..3).map(|_| rng.tensor(dtype, &[], 0.4, 1.1).broadcast(&[n])).collect();

@@ -78,7 +78,7 @@ pub(crate) fn logaddexp(a: f64, b: f64) -> f64 {
 pub(crate) fn poly<const N: usize>(x: f64, c: [f64; N]) -> f64 {
     let mut y = c[N - 1];
     for k in (0..N - 1).rev() {
-        y = y * x + c[k];
+        y = y.mul_add(x, c[k]);
     }
     y
 }

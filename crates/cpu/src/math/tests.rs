@@ -51,7 +51,7 @@ macro_rules! accuracy {
 }
 
 accuracy! {
-    exp_is_accurate 0.8 exp, f64::exp;
+    exp_is_accurate 1.0 exp, f64::exp;
     expm1_is_accurate 0.51 expm1, f64::exp_m1;
     log_is_accurate 0.9 log, f64::ln;
     log2_is_accurate 0.51 log2, f64::log2;
