@@ -12,7 +12,7 @@
 //! instructions at a time; kernels never run under it.
 
 use crate::control::Control;
-use crate::device::choice::{Choice, current};
+use crate::device::choice::{Scope, current};
 use crate::error::Error;
 use crate::eval::Ticket;
 use crate::source::ByteSource;
@@ -148,8 +148,8 @@ pub(crate) struct Node {
     /// Shapes and dtypes of outputs after the first, for nodes that have several.
     pub(crate) more: Box<[(Shape, DType)]>,
     pub(crate) site: &'static Location<'static>,
-    /// The device that it was built for.
-    pub(crate) device: Choice,
+    /// The device that it was built for, and the stream.
+    pub(crate) scope: Scope,
     /// The transform that may look at this node.
     pub(crate) trace: Option<Arc<Trace>>,
     state: Mutex<State>,
@@ -191,7 +191,7 @@ impl Array {
             failed: matches!(state, State::Failed(_)),
             more: Box::default(),
             site,
-            device: current(),
+            scope: current(),
             trace,
             state: Mutex::new(state),
             visit: AtomicU64::new(0),
@@ -271,7 +271,7 @@ impl Array {
             failed: false,
             more: rest.into(),
             site,
-            device: current(),
+            scope: current(),
             trace,
             state: Mutex::new(State::Lazy { op, inputs }),
             visit: AtomicU64::new(0),

@@ -6,7 +6,7 @@
 //! it can be written out again as ordinary nodes on other arrays ([`Graph::replay`]), which is how
 //! transforms see through it.
 
-use crate::device::choice::{Places, UNSET, within};
+use crate::device::choice::{Places, Scope, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::claim::{Ids, Role, Value};
 use crate::eval::plan::{Plan, plan};
@@ -278,6 +278,6 @@ impl Array {
                 [spec(self)].into_iter().chain(node.more.iter().cloned()).collect();
             Array::group(op, inputs, &outputs, node.site)
         };
-        if node.device == UNSET { build() } else { within(node.device, build) }
+        if node.scope == Scope::NONE { build() } else { within(node.scope, build) }
     }
 }

@@ -2,7 +2,7 @@
 //! environment.
 
 use super::accelerator::accelerator;
-use super::{Device, cuda};
+use super::{Device, cuda, stream};
 use crate::error::{Error, ErrorKind, Result};
 use lazul_ir::{HOST, Place};
 use std::cell::Cell;
@@ -17,25 +17,37 @@ pub(crate) const UNSET: Choice = 255;
 /// What suits the evaluation.
 pub(crate) const AUTO: Choice = 254;
 
-thread_local! {
-    static SCOPE: Cell<Choice> = const { Cell::new(UNSET) };
+/// What a node remembers of where it was built: its device and its stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scope {
+    pub(crate) choice: Choice,
+    pub(crate) stream: u16,
 }
 
-/// The choice for nodes that the calling thread builds now.
+impl Scope {
+    /// Outside of all scopes.
+    pub(crate) const NONE: Scope = Scope { choice: UNSET, stream: stream::DEFAULT };
+}
+
+thread_local! {
+    static SCOPE: Cell<Scope> = const { Cell::new(Scope::NONE) };
+}
+
+/// The scope of nodes that the calling thread builds now.
 #[inline]
-pub(crate) fn current() -> Choice {
+pub(crate) fn current() -> Scope {
     SCOPE.get()
 }
 
-/// Nodes that `f` builds are for `choice`.
-pub(crate) fn within<T>(choice: Choice, f: impl FnOnce() -> T) -> T {
-    struct Back(Choice);
+/// Nodes that `f` builds are of `scope`.
+pub(crate) fn within<T>(scope: Scope, f: impl FnOnce() -> T) -> T {
+    struct Back(Scope);
     impl Drop for Back {
         fn drop(&mut self) {
             SCOPE.set(self.0);
         }
     }
-    let _back = Back(SCOPE.replace(choice));
+    let _back = Back(SCOPE.replace(scope));
     f()
 }
 

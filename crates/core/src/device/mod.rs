@@ -5,7 +5,8 @@
 //!
 //! Operations run on the device of the scope that built them ([`with_device`]), or else on the default
 //! ([`set_default_device`], or the environment variable `LAZUL_DEVICE`: `auto`, `cpu`, `cuda`, `cuda:1`).
-//! What a device has no kernel for runs on the CPU and is counted ([`fallbacks`]).
+//! What a device has no kernel for runs on the CPU and is counted ([`fallbacks`]). Work that is started and not
+//! waited for goes through a device's streams ([`Stream`]).
 
 pub(crate) mod accelerator;
 pub(crate) mod choice;
@@ -14,11 +15,14 @@ pub(crate) mod launch;
 #[cfg(feature = "mock")]
 mod mock;
 pub(crate) mod replica;
+pub(crate) mod stream;
 
 pub use launch::{Fallback, fallbacks, reset_fallbacks};
+pub use stream::{
+    Stream, default_stream, new_stream, set_default_stream, synchronize, with_stream,
+};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::node::Array;
 use accelerator::accelerator;
 use std::str::FromStr;
 
@@ -190,7 +194,8 @@ pub fn set_default_device(device: Device) -> Result<()> {
 /// If the device cannot be used; `f` is not called.
 pub fn with_device<T>(device: Device, f: impl FnOnce() -> T) -> Result<T> {
     choice::check(device)?;
-    Ok(choice::within(device.choice(), f))
+    let scope = choice::Scope { choice: device.choice(), stream: stream::DEFAULT };
+    Ok(choice::within(scope, f))
 }
 
 /// What is known of a device; `None` if it cannot be used. Of [`Device::Auto`], what is known of the CPU.
@@ -224,26 +229,6 @@ fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
-/// Waits until everything that [`crate::async_eval`] has started is computed, or has failed.
-///
-/// ```
-/// use lazul_core::{device::synchronize, prelude::*};
-/// let y = arange(1000, DType::F32).sum(..);
-/// async_eval([&y])?;
-/// synchronize()?;
-/// # Ok::<(), lazul_core::Error>(())
-/// ```
-///
-/// # Errors
-/// If no memory is left. What goes wrong in what was started is reported to who needs it.
-pub fn synchronize() -> Result<()> {
-    // What is started runs in order: this comes last.
-    let mark = Array::scalar(0u8).contiguous();
-    crate::async_eval([&mark])?;
-    mark.eval()?;
-    accelerator::opened().try_for_each(|(_, device)| device.wait())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +259,72 @@ mod tests {
             let error = wrong.parse::<Device>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Value, "{wrong}");
         }
+    }
+
+    #[test]
+    fn streams_run_in_order_and_wait_for_each_other() {
+        let streams: Vec<Stream> = (0..4).map(|_| new_stream(Device::Cpu).unwrap()).collect();
+        let mut x = ones([1 << 12], DType::F64);
+        let mut started = Vec::new();
+        for i in 0..64 {
+            // Each needs the one before, which another stream computes.
+            x = with_stream(streams[i * 7 % 4], || (&x * 0.5 + 1.0).sin()).unwrap();
+            async_eval([&x]).unwrap();
+            started.push(x.clone());
+        }
+        streams.iter().try_for_each(|s| s.synchronize()).unwrap();
+        assert!(started.iter().all(Array::is_ready));
+        let mut want = ones([1 << 12], DType::F64);
+        (0..64).for_each(|_| want = (&want * 0.5 + 1.0).sin());
+        assert_eq!(x.to_vec::<f64>().unwrap(), want.to_vec::<f64>().unwrap());
+    }
+
+    #[test]
+    fn a_stream_does_not_wait_behind_another() {
+        use std::sync::mpsc;
+        let (open, gate) = mpsc::channel::<()>();
+        // A source that is read when the gate opens.
+        struct Gate(std::sync::Mutex<mpsc::Receiver<()>>);
+        impl crate::ByteSource for Gate {
+            fn read_exact_at(&self, buf: &mut [u8], _: u64) -> std::io::Result<()> {
+                self.0.lock().unwrap().recv().map_err(std::io::Error::other)?;
+                buf.fill(0);
+                Ok(())
+            }
+            fn len(&self) -> std::io::Result<u64> {
+                Ok(4)
+            }
+            fn describe(&self) -> String {
+                "gate".to_string()
+            }
+        }
+        let source = std::sync::Arc::new(Gate(std::sync::Mutex::new(gate)));
+        let (slow, quick) = (new_stream(Device::Cpu).unwrap(), new_stream(Device::Cpu).unwrap());
+        let held = with_stream(slow, || Array::from_source(source, 0, [1], DType::F32) + 1.0);
+        let held = held.unwrap();
+        let free = with_stream(quick, || arange(3, DType::F32) + 1.0).unwrap();
+        async_eval([&held, &free]).unwrap();
+        quick.synchronize().unwrap();
+        assert!(free.is_ready() && !held.is_ready());
+        open.send(()).unwrap();
+        assert_eq!(held.item::<f32>().unwrap(), 1.0);
+    }
+
+    #[test]
+    fn the_default_stream_of_a_device_can_be_another() {
+        let before = default_stream(Device::Cpu);
+        let stream = new_stream(Device::Cpu).unwrap();
+        set_default_stream(stream);
+        let y = arange(5, DType::F32) * 2.0;
+        assert_eq!(
+            stream::stream_of(&y),
+            stream::stream_of(&with_stream(stream, || &y + 1.0).unwrap())
+        );
+        async_eval([&y]).unwrap();
+        stream.synchronize().unwrap();
+        assert!(y.is_ready());
+        set_default_stream(before);
+        assert_eq!(new_stream(Device::Cuda(1 << 20)).unwrap_err().kind(), ErrorKind::Device);
     }
 
     #[test]

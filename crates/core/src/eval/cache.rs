@@ -56,7 +56,7 @@ impl Form {
                     OpKey::Identity => Key::Identity,
                     OpKey::Control => Key::Control,
                 };
-                let (held, device) = (value.held, node.device);
+                let (held, device) = (value.held, node.scope.choice);
                 Form::Step { op, ids: ids.clone(), shape, dtype, held, device }
             }
         }
@@ -74,7 +74,7 @@ impl Form {
             ) => {
                 ids == ids2
                     && *held == value.held
-                    && *device == node.device
+                    && *device == node.scope.choice
                     && *dtype == node.dtype
                     && *shape == node.shape
                     && match (op, op_key(op2)) {

@@ -163,7 +163,7 @@ impl Program {
         op_key(&op).hash(hasher);
         node.0.dtype.hash(hasher);
         node.0.shape.hash(hasher);
-        node.0.device.hash(hasher);
+        node.0.scope.choice.hash(hasher);
         let id = self.number(node, Role::Step { op, inputs, ids });
         self.values[id as usize].kept = kept;
     }

@@ -140,7 +140,7 @@ fn whereabouts(program: &Program, places: Places, work: &Work) -> String {
         Work::Fused(fused) => *fused.outputs.last().expect("a region has an output"),
     };
     let value = &program.values[id as usize];
-    let place = places.of(value.node.0.device);
+    let place = places.of(value.node.0.scope.choice);
     if place == HOST {
         return String::new();
     }

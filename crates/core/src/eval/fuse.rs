@@ -77,7 +77,7 @@ fn reduction(values: &[Value], id: u32) -> Option<(ReduceOp, &Axes, u32)> {
         if last { shape[rank - k..].iter().product() } else { shape[k..].iter().product() };
     let alone = operand.uses == 1
         && !operand.held
-        && operand.node.0.device == values[id as usize].node.0.device;
+        && operand.node.0.scope.choice == values[id as usize].node.0.scope.choice;
     (alone && (last || first) && run >= LEAST_RUN && elementwise(values, ids[0]).is_some())
         .then_some((*op, axes, ids[0]))
 }
@@ -102,7 +102,7 @@ pub(super) fn regions(values: &[Value], fusion: bool) -> Regions {
                 && steps[want as usize] < MOST_STEPS
                 && inputs[want as usize] as usize + ids.len() <= MOST_INPUTS
                 && *space(values, want) == values[id as usize].node.0.shape
-                && values[want as usize].node.0.device == values[id as usize].node.0.device
+                && values[want as usize].node.0.scope.choice == values[id as usize].node.0.scope.choice
                 // A reduction's region has no other output.
                 && !(values[id as usize].held && reduction(values, want).is_some());
             region = if fits { want } else { id };

@@ -18,9 +18,12 @@ pub(crate) mod view;
 
 pub use explain::explain;
 
+use crate::device::stream::stream_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
 use lazul_cpu::CpuBackend;
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
 
@@ -75,7 +78,7 @@ impl Ticket {
 /// out of bounds, no memory, a file that cannot be read), in which case what could not be computed
 /// stays lazy and may be asked for again.
 pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
-    let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
+    let roots: SmallVec<[&Array; 8]> = arrays.into_iter().collect();
     while let Some(program) = claim::claim(&roots)? {
         match execute(program, true) {
             Outcome::Done(result) => return result,
@@ -87,7 +90,8 @@ pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     Ok(())
 }
 
-/// Starts to compute arrays and returns at once; whoever reads one of them waits for it.
+/// Starts to compute arrays and returns at once; whoever reads one of them waits for it. Each is started in
+/// its stream ([`crate::device::Stream`]): what is started in one runs in order, and beside other streams.
 ///
 /// ```
 /// use lazul_core::prelude::*;
@@ -101,44 +105,62 @@ pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
 /// The error of a wrong call that an array is built on. What goes wrong while computing is reported
 /// by the next evaluation that needs the result.
 pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
-    // Programs enter the queue in the order of their claims: one that waits for another must not
+    // Programs enter the queues in the order of their claims: one that waits for another must not
     // stand before it.
     static ORDER: Mutex<()> = Mutex::new(());
-    let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
-    let order = ORDER.lock().unwrap_or_else(|e| e.into_inner());
-    let Some(program) = claim::claim(&roots)? else { return Ok(()) };
-    let sent = match queue() {
-        Some(queue) => queue.send(program).map_err(|mpsc::SendError(program)| program),
-        None => Err(program),
-    };
-    drop(order);
-    // A program that could not be sent runs here.
-    sent.or_else(|program| match execute(program, false) {
-        Outcome::Done(result) => result,
-        Outcome::OthersFailed(error) => Err(error),
-    })
+    let mut roots: SmallVec<[&Array; 8]> = arrays.into_iter().collect();
+    let mut result = Ok(());
+    while let Some(first) = roots.first() {
+        let stream = stream_of(first);
+        let (here, others): (SmallVec<[&Array; 8]>, _) =
+            std::mem::take(&mut roots).into_iter().partition(|root| stream_of(root) == stream);
+        roots = others;
+        let order = ORDER.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(program) = claim::claim(&here)? else { continue };
+        let sent = match queue(stream) {
+            Some(queue) => queue.send(program).map_err(|mpsc::SendError(program)| program),
+            None => Err(program),
+        };
+        drop(order);
+        // A program that could not be sent runs here.
+        let ran = sent.or_else(|program| match execute(program, false) {
+            Outcome::Done(result) => result,
+            Outcome::OthersFailed(error) => Err(error),
+        });
+        result = result.and(ran);
+    }
+    result
 }
 
-/// The thread that runs what [`async_eval`] starts, in order; none where no thread can be had.
-fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
-    static QUEUE: OnceLock<Option<mpsc::Sender<claim::Program>>> = OnceLock::new();
-    QUEUE
-        .get_or_init(|| {
-            let (send, receive) = mpsc::channel();
-            std::thread::Builder::new()
-                .name("lazul-eval".to_string())
-                .spawn(move || {
-                    for program in receive {
-                        // Errors stay in the ticket, and what was not computed stays lazy: whoever
-                        // reads it next finds out. A panic must not end the queue.
-                        let run = std::panic::AssertUnwindSafe(|| execute(program, false));
-                        let _ = std::panic::catch_unwind(run);
-                    }
-                })
-                .ok()
-                .map(|_| send)
+/// The queues that were asked for, by stream.
+static QUEUES: Mutex<BTreeMap<u16, mpsc::Sender<claim::Program>>> = Mutex::new(BTreeMap::new());
+
+/// The streams in which something was started.
+pub(crate) fn started_streams() -> Vec<u16> {
+    QUEUES.lock().unwrap_or_else(|e| e.into_inner()).keys().copied().collect()
+}
+
+/// The way to the thread that runs what [`async_eval`] starts in a stream, in order; none where no thread can
+/// be had.
+fn queue(stream: u16) -> Option<mpsc::Sender<claim::Program>> {
+    let mut queues = QUEUES.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(queue) = queues.get(&stream) {
+        return Some(queue.clone());
+    }
+    let (send, receive) = mpsc::channel();
+    std::thread::Builder::new()
+        .name(format!("lazul-eval-{stream}"))
+        .spawn(move || {
+            for program in receive {
+                // Errors stay in the ticket, and what was not computed stays lazy: whoever
+                // reads it next finds out. A panic must not end the queue.
+                let run = std::panic::AssertUnwindSafe(|| execute(program, false));
+                let _ = std::panic::catch_unwind(run);
+            }
         })
-        .as_ref()
+        .ok()?;
+    queues.insert(stream, send.clone());
+    Some(send)
 }
 
 /// How an evaluation ended.

@@ -97,7 +97,7 @@ pub(crate) fn run_closed(
 fn may_fail(value: &Value, places: Places) -> bool {
     match &value.role {
         Role::Step { op: Op::Prim(prim), .. } => {
-            is_fallible(prim) && places.of(value.node.0.device) != HOST
+            is_fallible(prim) && places.of(value.node.0.scope.choice) != HOST
         }
         // Steps within may name devices.
         Role::Step { op: Op::Control(_), .. } => opened().next().is_some(),
@@ -418,7 +418,7 @@ impl Run<'_> {
 
     /// Where a step runs.
     fn place(&self, id: u32) -> Place {
-        self.places.of(self.values[id as usize].node.0.device)
+        self.places.of(self.values[id as usize].node.0.scope.choice)
     }
 
     fn slot(&self, id: u32) -> Result<&Data> {
