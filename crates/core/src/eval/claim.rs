@@ -63,6 +63,10 @@ pub(crate) fn claim(roots: &[&Array]) -> Result<Option<Program>> {
             program.enter(root, &mut stack)?;
             while let Some(frame) = stack.last_mut() {
                 if let Some(input) = frame.inputs.get(frame.ids.len()) {
+                    if let Some(id) = program.visited(input) {
+                        frame.ids.push(id);
+                        continue;
+                    }
                     let input = input.clone();
                     // Otherwise the input is a frame now; its number is asked for when it is done.
                     if let Some(id) = program.enter(&input, &mut stack)? {
@@ -102,11 +106,17 @@ struct Frame {
 }
 
 impl Program {
+    /// The number of `array`, if it has one.
+    fn visited(&self, array: &Array) -> Option<u32> {
+        let node = &array.0;
+        (node.visit.load(Relaxed) == self.ticket.id).then(|| node.number.load(Relaxed))
+    }
+
     /// The number of `array`, or `None` after putting it on the stack.
     fn enter(&mut self, array: &Array, stack: &mut Vec<Frame>) -> Result<Option<u32>> {
         let node = &array.0;
-        if node.visit.load(Relaxed) == self.ticket.id {
-            return Ok(Some(node.number.load(Relaxed)));
+        if let Some(id) = self.visited(array) {
+            return Ok(Some(id));
         }
         let mut state = node.lock();
         match &mut *state {
