@@ -4,9 +4,11 @@
     python benches/run.py functions [--threads 2] [--rounds 3] [--only CASE...] [--json FILE]
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
     python benches/run.py gguf FOLDER [--prompt 512] [--new 64] [--rounds 3]
+    python benches/run.py cpu MODELS --gguf FOLDER [--threads 2] [--rounds 3] [--json FILE] [--only WORD...]
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
-made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp.
+made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp. `cpu` measures what
+the processor's targets are set for, functions and models, beside the best peer of each (benches/targets.py).
 Peers that are not installed are left out, and said so. Build first: cargo build --release -p lazul-benches, and
 for candle, in its folder so that it is compiled for this processor, (cd benches/candle && cargo build --release);
 CANDLE_PEER names its program elsewhere.
@@ -17,6 +19,8 @@ import os
 import statistics
 import subprocess
 import sys
+
+import targets
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
@@ -71,12 +75,6 @@ def ops(rounds, threads):
         print(f"| {name} | {value:,.0f} | {ours / value:.2f}x |")
 
 
-def row(model, name, results):
-    middle = lambda key: statistics.median(r[key][0] if isinstance(r[key], list) else r[key] for r in results)
-    print(f"| {model} | {name} | {middle('prefill_tps'):.1f} | {middle('decode_tps'):.1f} "
-          f"| {middle('maxrss_mb'):.0f} | {middle('ttft_s'):.2f} |")
-
-
 # Bytes that a case must read and write at least, or the float operations that it must do.
 SQUARE = 4096 * 4096 * 4
 MOVED = {
@@ -99,7 +97,14 @@ MOVED = {
     "fft 1024x1024": 2 * 8 * (1 << 20),
     "rfft": 1024 * (4096 * 4 + 2049 * 8),
 }
-COMPUTED = {"conv2d": 2 * 8 * 56 * 56 * 64 * 64 * 9, "matmul 1024": 2 * 1024**3, "matmul 2048": 2 * 2048**3}
+CONV = 2 * 8 * 56 * 56 * 64 * 64 * 9
+COMPUTED = {"conv2d": CONV, "matmul 1024": 2 * 1024**3, "matmul 2048": 2 * 2048**3}
+# Cases that `cpu` adds: some are for the matrix engine, and a training step has no simple limit.
+MORE_COMPUTED = {"matmul 4096": 2 * 4096**3}
+ON_TILES = {"conv2d bf16": CONV, "matmul bf16 2048": 2 * 2048**3, "matmul bf16 4096": 2 * 4096**3}
+# Four products of parts to one of f16 numbers.
+ON_TILES |= {"matmul f16 2048": 8 * 2048**3, "matmul f16 4096": 8 * 4096**3}
+STEPS = ["mlp", "mlp, compiled"]
 
 
 class Asked:
@@ -125,7 +130,8 @@ class Asked:
         return answer.get("value"), answer.get("error")
 
 
-def functions(args):
+def ask_functions(cases, threads, rounds):
+    """Seconds of each case and program, by `(case, program)`, the machine's limits, and the peers' names."""
     programs = {
         "lazul": [os.path.join(BIN, "functions")],
         "numpy": python("functions.py", "numpy"),
@@ -135,14 +141,14 @@ def functions(args):
         "mx.compile": python("functions.py", "mlx-compile"),
         "candle": [CANDLE, "functions"],
     }
-    asked = {name: Asked(command, args.threads) for name, command in programs.items()}
-    peers = list(programs)[1:]
-    cases = args.only or [*MOVED, *COMPUTED]
-    seen, limits, errors = {}, {"copy": [], "peak": []}, {}
+    asked = {name: Asked(command, threads) for name, command in programs.items()}
+    seen, limits, errors = {}, {"copy": [], "read": [], "peak": [], "tiles": []}, {}
     for case in cases:
         for limit in limits:
-            limits[limit].append(asked["lazul"](limit)[0])
-        for _ in range(args.rounds):
+            value = asked["lazul"](limit)[0]
+            if value is not None:
+                limits[limit].append(value)
+        for _ in range(rounds):
             for name, ask in asked.items():
                 # The compiled form is a program of its own for Lazul alone; peers have columns.
                 if name != "lazul" and (case.endswith("compiled") or (case, name) in errors):
@@ -157,7 +163,21 @@ def functions(args):
                 else:
                     seen.setdefault((case, name), []).append(value)
     middle = {key: statistics.median(values) for key, values in seen.items()}
-    copy, peak = (statistics.median(limits[k]) for k in ("copy", "peak"))
+    return middle, {k: statistics.median(v) for k, v in limits.items() if v}, list(programs)[1:]
+
+
+def limit_of(case, limits):
+    """Seconds that a case takes at least, as far as that is known."""
+    for amounts, limit in [(MOVED, "copy"), (COMPUTED | MORE_COMPUTED, "peak"), (ON_TILES, "tiles")]:
+        if case in amounts and limit in limits:
+            return amounts[case] / limits[limit]
+    return None
+
+
+def functions(args):
+    cases = args.only or [*MOVED, *COMPUTED]
+    middle, limits, peers = ask_functions(cases, args.threads, args.rounds)
+    copy, peak = limits["copy"], limits["peak"]
     print(f"threads: {args.threads}; medians of {args.rounds} rounds; copy {copy / 1e9:.1f} GB/s, "
           f"multipliers {peak / 1e9:.0f} GFLOP/s in the same run; milliseconds\n")
     print("| | lazul |", " | ".join(peers), "| best peer takes | of the limit |")
@@ -170,21 +190,45 @@ def functions(args):
         base = case.removesuffix(", compiled")
         theirs = {name: middle[base, name] for name in peers if (base, name) in middle}
         best = min(theirs, key=theirs.get) if theirs else None
-        limit = MOVED[case] / copy if case in MOVED else COMPUTED[case] / peak
+        limit = limit_of(case, limits)
         ratio = f"{theirs[best] / ours:.2f}x ({best})" if best else "–"
+        share = f"{100 * limit / ours:.0f} %" if limit else "–"
         cells = [f"{1e3 * theirs[name]:.2f}" if name in theirs else "–" for name in peers]
-        print(f"| {case} | {1e3 * ours:.2f} |", " | ".join(cells), f"| {ratio} | {100 * limit / ours:.0f} % |", flush=True)
+        print(f"| {case} | {1e3 * ours:.2f} |", " | ".join(cells), f"| {ratio} | {share} |", flush=True)
         rows.append({"case": case, "seconds": {"lazul": ours, **theirs}, "limit_seconds": limit})
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"threads": args.threads, "rounds": args.rounds, "copy_bytes_per_second": copy,
-                       "flops_per_second": peak, "cases": rows}, file, indent=1)
+            json.dump({"threads": args.threads, "rounds": args.rounds, "limits": limits, "cases": rows}, file, indent=1)
             file.write("\n")
 
 
+def ask_models(programs, prompt, new, rounds, threads, once=()):
+    """Medians of what programs say about a model, by program; those of `once` are run once, with little to do."""
+    seen = {}
+    for round_ in range(rounds):
+        for name, command in programs.items():
+            if name in once and round_:
+                continue
+            work = (min(prompt, 32), min(new, 4)) if name in once else (prompt, new)
+            result = run([*command, *map(str, work), "1"], threads)
+            if result:
+                seen.setdefault(name, []).append(result)
+    keys = ["prefill_tps", "decode_tps", "maxrss_mb", "ttft_s"]
+    value = lambda r, key: r[key][0] if isinstance(r[key], list) else r[key]
+    return {name: {key: statistics.median(value(r, key) for r in results) for key in keys} for name, results in seen.items()}
+
+
+def row(model, name, figures):
+    print(f"| {model} | {name} | {figures['prefill_tps']:.1f} | {figures['decode_tps']:.1f} "
+          f"| {figures['maxrss_mb']:.0f} | {figures['ttft_s']:.2f} |", flush=True)
+
+
+HEAD = "program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|"
+
+
 def llm(args):
-    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
-    print("| model | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
+    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1; threads: {args.threads}; medians of {args.rounds} rounds\n")
+    print(f"| model | {HEAD}")
     for folder in sorted(os.listdir(args.models)):
         path = os.path.join(args.models, folder)
         if not os.path.exists(os.path.join(path, "config.json")):
@@ -195,48 +239,57 @@ def llm(args):
             file = os.path.join(args.gguf, f"{base}-{'bf16' if kind == 'bf16' else 'q4_0'}.gguf")
             programs["llama.cpp"] = python("llm_llamacpp.py", file)
             programs["lazul, GGUF"] = [os.path.join(BIN, "llm"), file]
-        seen = {}
-        for round_ in range(args.rounds):
-            for name, command in programs.items():
-                slow = name == "mlx-lm" and base != "tiny"
-                if slow and round_:
-                    continue
-                prompt, new = (min(args.prompt, 32), min(args.new, 4)) if slow else (args.prompt, args.new)
-                result = run([*command, str(prompt), str(new), "1"])
-                if result:
-                    seen.setdefault(name, []).append(result)
-        for name, results in seen.items():
-            row(folder, name, results)
+        once = () if base == "tiny" else ("mlx-lm",)
+        for name, figures in ask_models(programs, args.prompt, args.new, args.rounds, args.threads, once).items():
+            row(folder, name, figures)
 
 
 def gguf(args):
-    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1, 2 threads; medians of {args.rounds} rounds\n")
-    print("| file | program | prefill tok/s | decode tok/s | peak RSS MB | first token s |\n|---|---|---|---|---|---|")
+    print(f"prompt {args.prompt} tokens, {args.new} new, batch 1; threads: {args.threads}; medians of {args.rounds} rounds\n")
+    print(f"| file | {HEAD}")
     for file in sorted(f for f in os.listdir(args.models) if f.endswith(".gguf")):
         path = os.path.join(args.models, file)
         programs = {"lazul": [os.path.join(BIN, "llm"), path], "llama.cpp": python("llm_llamacpp.py", path)}
-        seen = {}
-        for _ in range(args.rounds):
-            for name, command in programs.items():
-                result = run([*command, str(args.prompt), str(args.new), "1"])
-                if result:
-                    seen.setdefault(name, []).append(result)
-        for name, results in seen.items():
-            row(file, name, results)
+        for name, figures in ask_models(programs, args.prompt, args.new, args.rounds, args.threads).items():
+            row(file, name, figures)
+
+
+def cpu(args):
+    """The table of targets: see `targets`."""
+    def wanted(text):
+        return not args.only or any(word in text for word in args.only)
+
+    cases = [c for c in [*MOVED, *COMPUTED, *MORE_COMPUTED, *ON_TILES, *STEPS] if wanted(c)]
+    middle, limits, peers = ask_functions(cases, args.threads, args.rounds)
+    table = targets.Table(limits)
+    for case in cases:
+        table.function(case, middle, peers, limit_of(case, limits))
+    for name, programs, weights in targets.models(args.models, args.gguf, BIN, python) if wanted("models") else []:
+        for prompt in ([512, 2048] if name.startswith("1b") else [512]):
+            # mlx-lm needs minutes for what others do in a second.
+            once = () if name.startswith("tiny") else ("mlx-lm",)
+            figures = ask_models(programs, prompt, args.new, args.rounds, args.threads, once)
+            table.model(name, prompt, figures, weights)
+    print(f"threads: {args.threads}; medians of {args.rounds} rounds; in the same run: {table.limits()}\n")
+    print(table.markdown())
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "rounds": args.rounds, "limits": limits, "rows": table.rows}, file, indent=1)
+            file.write("\n")
 
 
 parser = argparse.ArgumentParser()
-parser.add_argument("what", choices=["ops", "functions", "llm", "gguf"])
+parser.add_argument("what", choices=["ops", "functions", "llm", "gguf", "cpu"])
 parser.add_argument("models", nargs="?")
 parser.add_argument("--gguf")
 parser.add_argument("--prompt", type=int, default=512)
 parser.add_argument("--new", type=int, default=64)
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--only", nargs="+", help="cases of `functions`")
-parser.add_argument("--json", help="a file for the figures of `functions`")
+parser.add_argument("--only", nargs="+", help="cases of `functions`; parts of their names for `cpu`, and `models`")
+parser.add_argument("--json", help="a file for the figures of `functions` and `cpu`")
 args = parser.parse_args()
 if args.what == "ops":
     ops(args.rounds, args.threads)
 else:
-    {"functions": functions, "llm": llm, "gguf": gguf}[args.what](args)
+    {"functions": functions, "llm": llm, "gguf": gguf, "cpu": cpu}[args.what](args)

@@ -13,7 +13,7 @@ import numpy as np
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 LARGE, SORTED, ARGSORTED = 64 << 20, 10_000_000, 1_000_000
 # Cases of several operations: what a compiler can fuse.
-COMPILED = ["gelu", "softmax", "layer_norm"]
+COMPILED = ["gelu", "softmax", "layer_norm", "mlp"]
 SHAPES = {
     "gelu": [(LARGE,), (LARGE,), (LARGE,)],
     "add": [(LARGE,), (LARGE,)],
@@ -35,7 +35,18 @@ SHAPES = {
     "conv2d": [(8, 56, 56, 64), (64, 3, 3, 64)],
     "matmul 1024": [(1024, 1024), (1024, 1024)],
     "matmul 2048": [(2048, 2048), (2048, 2048)],
+    "matmul 4096": [(4096, 4096), (4096, 4096)],
+    "matmul bf16 2048": [(2048, 2048), (2048, 2048)],
+    "matmul bf16 4096": [(4096, 4096), (4096, 4096)],
+    "matmul f16 2048": [(2048, 2048), (2048, 2048)],
+    "matmul f16 4096": [(4096, 4096), (4096, 4096)],
+    "conv2d bf16": [(8, 56, 56, 64), (64, 3, 3, 64)],
+    "mlp": [(256, 784)],
 }
+# Layers of the perceptron that `mlp` trains, and its number of examples.
+LAYERS, EXAMPLES = [784, 256, 256, 10], 256
+# What takes mlx minutes on a processor.
+SLOW_ON_MLX = ["matmul 4096", "matmul bf16 2048", "matmul bf16 4096", "matmul f16 2048", "matmul f16 4096", "conv2d bf16"]
 
 
 def data(case):
@@ -51,7 +62,12 @@ def data(case):
 
 def kind(case):
     """The function that a case of several sizes calls."""
-    return case.split()[0] if case.startswith(("fft", "matmul")) else case
+    return case.split()[0] if case.startswith(("fft", "matmul", "conv2d")) else case
+
+
+def half(case):
+    """The half-precision type of a case, by name."""
+    return "bfloat16" if "bf16" in case else "float16" if " f16" in case else None
 
 
 def measure(f):
@@ -157,8 +173,68 @@ def mlx_case(case):
     }.get(kind(case))
 
 
+def torch_step(compiled):
+    """A training step of the perceptron with Adam."""
+    import torch
+    import torch.nn.functional as F
+
+    layers = []
+    for i, (a, b) in enumerate(zip(LAYERS, LAYERS[1:])):
+        layers += [torch.nn.Linear(a, b)] + [torch.nn.ReLU()] * (i + 2 < len(LAYERS))
+    model = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    x, y = torch.from_numpy(data("mlp")[0]), torch.randint(0, LAYERS[-1], (EXAMPLES,))
+
+    def step():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    if compiled:
+        torch._dynamo.reset()
+        return torch.compile(step)
+    return step
+
+
+def mlx_step(compiled):
+    import mlx.core as mx
+    import mlx.nn as nn
+    import mlx.optimizers as optim
+
+    layers = []
+    for i, (a, b) in enumerate(zip(LAYERS, LAYERS[1:])):
+        layers += [nn.Linear(a, b)] + [nn.ReLU()] * (i + 2 < len(LAYERS))
+    model, optimizer = nn.Sequential(*layers), optim.Adam(1e-3)
+    x, y = mx.array(data("mlp")[0]), mx.random.randint(0, LAYERS[-1], (EXAMPLES,))
+    state = [model.state, optimizer.state]
+    loss = nn.value_and_grad(model, lambda m: nn.losses.cross_entropy(m(x), y, reduction="mean"))
+
+    def step():
+        value, grads = loss(model)
+        optimizer.update(model, grads)
+        return value
+
+    if compiled:
+        step = mx.compile(step, inputs=state, outputs=state)
+    return lambda: mx.eval(step(), state)
+
+
 def prepare(peer, case):
+    if case == "mlp":
+        if peer == "numpy":
+            return None
+        if peer.startswith("torch"):
+            import torch
+
+            torch.set_num_threads(THREADS)
+            torch.set_grad_enabled(True)
+            return torch_step(peer == "torch-compile")
+        return mlx_step(peer == "mlx-compile")
     if peer == "numpy":
+        if half(case):
+            return None
         f, args = numpy_case(case), data(case)
         return f and (lambda: f(*args))
     if peer.startswith("torch"):
@@ -166,7 +242,9 @@ def prepare(peer, case):
 
         torch.set_num_threads(THREADS)
         f, args = torch_case(case), [torch.from_numpy(a) for a in data(case)]
-        if case == "conv2d":
+        if half(case):
+            args = [a.to(getattr(torch, half(case))) for a in args]
+        if kind(case) == "conv2d":
             # The same numbers in the order of axes that it wants, laid out as the others have them.
             args = [a.permute(0, 3, 1, 2) for a in args]
         if peer == "torch-compile":
@@ -174,12 +252,11 @@ def prepare(peer, case):
                 return None
             torch._dynamo.reset()
             f = torch.compile(f)
-        grad = torch.no_grad()
-        grad.__enter__()
+        torch.set_grad_enabled(False)
         return lambda: f(*args)
     import mlx.core as mx
 
-    if peer == "mlx-compile" and case not in COMPILED:
+    if peer == "mlx-compile" and case not in COMPILED or case in SLOW_ON_MLX:
         return None
     f, args = mlx_case(case), [mx.array(a) for a in data(case)]
     if peer == "mlx-compile":

@@ -1,5 +1,6 @@
 """llama.cpp through llama-cpp-python: `llm_llamacpp.py FILE.gguf PROMPT_TOKENS NEW_TOKENS REPETITIONS` prints JSON as `llm` does."""
 import json
+import os
 import resource
 import sys
 import time
@@ -8,7 +9,8 @@ start = time.perf_counter()
 from llama_cpp import Llama
 
 path, prompt, new, repetitions = sys.argv[1], *map(int, sys.argv[2:5])
-llm = Llama(path, n_ctx=prompt + new + 8, n_batch=512, n_threads=2, n_threads_batch=2, verbose=False)
+threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
+llm = Llama(path, n_ctx=prompt + new + 8, n_batch=512, n_threads=threads, n_threads_batch=threads, verbose=False)
 loaded = time.perf_counter() - start
 vocab = llm.n_vocab()
 ids = [(i * 7919 + 13) % (vocab - 10) + 5 for i in range(prompt)]

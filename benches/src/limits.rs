@@ -18,6 +18,39 @@ pub fn copy(threads: usize) -> f64 {
     (2 * n * size_of::<f32>()) as f64 / seconds
 }
 
+/// Bytes a second of reading a large buffer, each of `threads` threads its own part.
+pub fn read(threads: usize) -> f64 {
+    let n = 64usize << 20;
+    let from = vec![1u64; n];
+    let part = n.div_ceil(threads);
+    let seconds = crate::until_steady(|| {
+        std::thread::scope(|scope| {
+            for from in from.chunks(part) {
+                scope.spawn(move || {
+                    let mut sums = [0u64; 32];
+                    for part in black_box(from).chunks_exact(32) {
+                        for (sum, &x) in sums.iter_mut().zip(part) {
+                            *sum = sum.wrapping_add(x);
+                        }
+                    }
+                    black_box(sums);
+                });
+            }
+        });
+    });
+    (n * size_of::<u64>()) as f64 / seconds
+}
+
+/// `bf16` operations a second of the matrix engine, its loads from the first cache included, on all
+/// threads of the pool; none without it.
+pub fn tiles() -> Option<f64> {
+    peak::tiles().map(|rate| rate * 1e9)
+}
+
+#[allow(dead_code)] // Its other limits are those of this file.
+#[path = "../../crates/cpu/examples/measure/peak.rs"]
+mod peak;
+
 /// `f32` operations a second of multiplications with additions in registers, in `threads` threads.
 pub fn peak(threads: usize) -> f64 {
     const ROUNDS: usize = 4_000_000;

@@ -101,14 +101,54 @@ fn measure(case: &str) -> Result<f64> {
             let (x, w) = (numbers((8, 64, 56, 56))?, numbers((64, 64, 3, 3))?);
             seconds(|| x.conv2d(&w, 1, 1, 1, 1))
         }
-        "matmul 1024" | "matmul 2048" => {
-            let n = if case == "matmul 1024" { 1024 } else { 2048 };
-            let (a, b) = (numbers((n, n))?, numbers((n, n))?);
-            seconds(|| a.matmul(&b))
+        "conv2d bf16" => {
+            let (x, w) = (numbers((8, 64, 56, 56))?, numbers((64, 64, 3, 3))?);
+            let (x, w) = (x.to_dtype(DType::BF16)?, w.to_dtype(DType::BF16)?);
+            seconds(|| x.conv2d(&w, 1, 1, 1, 1))
         }
+        "mlp" => train(),
         "fft 2^20" | "fft 1024x1024" | "rfft" => anyhow::bail!("has no such function"),
-        _ => anyhow::bail!("there is no case {case:?}"),
+        _ => match case.strip_prefix("matmul ") {
+            Some(which) => product(which),
+            None => anyhow::bail!("there is no case {case:?}"),
+        },
     }
+}
+
+/// Seconds of a product of square matrices; `2048`, `bf16 2048` or `f16 2048`.
+fn product(which: &str) -> Result<f64> {
+    let (dtype, n) = match which.split_once(' ') {
+        None => (DType::F32, which),
+        Some(("bf16", n)) => (DType::BF16, n),
+        Some(("f16", n)) => (DType::F16, n),
+        Some((other, _)) => anyhow::bail!("there is no product of {other}"),
+    };
+    let n: usize = n.parse()?;
+    let (a, b) = (numbers((n, n))?.to_dtype(dtype)?, numbers((n, n))?.to_dtype(dtype)?);
+    seconds(|| a.matmul(&b))
+}
+
+/// Seconds of a training step of a perceptron 784-256-256-10 with Adam, 256 examples at once.
+fn train() -> Result<f64> {
+    use candle_nn::{AdamW, Module, Optimizer, ParamsAdamW, VarBuilder, VarMap, linear};
+
+    let map = VarMap::new();
+    let vars = VarBuilder::from_varmap(&map, DType::F32, &CPU);
+    let model = candle_nn::seq()
+        .add(linear(784, 256, vars.pp("0"))?)
+        .add(candle_nn::Activation::Relu)
+        .add(linear(256, 256, vars.pp("1"))?)
+        .add(candle_nn::Activation::Relu)
+        .add(linear(256, 10, vars.pp("2"))?);
+    // Without decay it is Adam.
+    let params = ParamsAdamW { lr: 1e-3, weight_decay: 0.0, ..Default::default() };
+    let optimizer = std::cell::RefCell::new(AdamW::new(map.all_vars(), params)?);
+    let (x, y) = (numbers((256, 784))?, indices(256, 10)?);
+    seconds(|| {
+        let loss = candle_nn::loss::cross_entropy(&model.forward(&x)?, &y)?;
+        optimizer.borrow_mut().backward_step(&loss)?;
+        Ok(loss)
+    })
 }
 
 fn main() -> Result<()> {

@@ -1,13 +1,18 @@
 //! Speed of single functions: reads names of cases, one a line, and answers each with one JSON line that
 //! holds the seconds of a call. `run.py functions` asks this program and the peers' in turns.
 //!
-//! `copy` and `peak` are the machine's limits: bytes a second of copying between two large buffers, read
-//! and write both counted, and `f32` operations a second of the multipliers.
+//! `copy`, `read`, `peak` and `tiles` are the machine's limits: bytes a second of copying between two large
+//! buffers, read and write both counted, and of reading one; `f32` operations a second of the multipliers, and `bf16`
+//! operations of the matrix engine.
 
 use lazul_benches::{limits, until_steady};
 use lazul_core::prelude::*;
 use lazul_core::{IntoInts, Result};
 use lazul_nn::activations::gelu;
+use lazul_nn::layers::Activation;
+use lazul_nn::losses::{CrossEntropy, Reduction, cross_entropy};
+use lazul_nn::optim::{Adam, Optimizer, State};
+use lazul_nn::{Layer, Linear, Module, Sequential, value_and_grad};
 use std::io::BufRead;
 
 /// Elements of the large element-wise case.
@@ -109,19 +114,76 @@ fn measure(case: &str) -> anyhow::Result<f64> {
             let x = numbers([1024, 4096], 1)?;
             seconds(|| fft::rfft(&x, fft::Fft::default()))?
         }
-        "conv2d" => {
-            let (x, w) = (numbers([8, 56, 56, 64], 1)?, numbers([64, 3, 3, 64], 2)?);
+        "conv2d" | "conv2d bf16" => {
+            let dtype = if case == "conv2d" { DType::F32 } else { DType::BF16 };
+            let x = numbers([8, 56, 56, 64], 1)?.astype(dtype);
+            let w = numbers([64, 3, 3, 64], 2)?.astype(dtype);
+            eval([&x, &w])?;
             seconds(|| conv2d(&x, &w, Conv { padding: 1.into(), ..Default::default() }))?
         }
-        "matmul 1024" | "matmul 2048" => {
-            let n = if case == "matmul 1024" { 1024 } else { 2048 };
-            let (a, b) = (numbers([n, n], 1)?, numbers([n, n], 2)?);
-            seconds(|| a.matmul(&b))?
-        }
+        "mlp" => train(false)?,
+        "mlp, compiled" => train(true)?,
         "copy" => limits::copy(lazul_core::threads()),
+        "read" => limits::read(lazul_core::threads()),
         "peak" => limits::peak(lazul_core::threads()),
-        _ => anyhow::bail!("there is no case {case:?}"),
+        "tiles" => match limits::tiles() {
+            Some(rate) => rate,
+            None => anyhow::bail!("there is no matrix engine"),
+        },
+        _ => match case.strip_prefix("matmul ") {
+            Some(which) => product(which)?,
+            None => anyhow::bail!("there is no case {case:?}"),
+        },
     })
+}
+
+/// Seconds of a product of square matrices; `2048`, `bf16 2048` or `f16 2048`.
+fn product(which: &str) -> anyhow::Result<f64> {
+    let (dtype, n) = match which.split_once(' ') {
+        None => (DType::F32, which),
+        Some(("bf16", n)) => (DType::BF16, n),
+        Some(("f16", n)) => (DType::F16, n),
+        Some((other, _)) => anyhow::bail!("there is no product of {other}"),
+    };
+    let n: i64 = n.parse()?;
+    let (a, b) = (numbers([n, n], 1)?.astype(dtype), numbers([n, n], 2)?.astype(dtype));
+    eval([&a, &b])?;
+    Ok(seconds(|| a.matmul(&b))?)
+}
+
+/// A model and its optimizer's state.
+type Trained = (Sequential, State);
+
+/// Seconds of a training step of a perceptron 784-256-256-10 with Adam, 256 examples at once.
+fn train(compiled: bool) -> Result<f64> {
+    let key = random::split(&random::key(1), 3);
+    let layer = |i: i64, from, to| Linear::init(from, to, true, Some(&key.at_index(0, i)));
+    let model = Sequential::new()
+        .then(layer(0, 784, 256)?)
+        .then(Activation::Relu)
+        .then(layer(1, 256, 256)?)
+        .then(Activation::Relu)
+        .then(layer(2, 256, 10)?);
+    let x = numbers([256, 784], 2)?;
+    let y = random::randint(0, 10, [256], DType::I32, Some(&random::key(3)));
+    y.eval()?;
+    let optimizer = Adam::new(1e-3);
+    let state = optimizer.init(&model.trainable_parameters())?;
+    let step = |(model, state): &mut Trained, (x, y): &(Array, Array)| -> Result<Array> {
+        let how = CrossEntropy { reduction: Reduction::Mean, ..Default::default() };
+        let loss = |m: &mut Sequential| cross_entropy(&m.forward(x), y, how);
+        let (value, grads) = value_and_grad(loss)(model)?;
+        optimizer.update(state, model, &grads)?;
+        Ok(value)
+    };
+    let quick = compile_with_state(step);
+    let (mut all, data) = ((model, state), (x, y));
+    let mut once = || -> Result<()> {
+        let loss = if compiled { quick(&mut all, &data)? } else { step(&mut all, &data)? };
+        eval(all.leaves().into_iter().chain([&loss]))
+    };
+    once()?;
+    Ok(until_steady(|| once().unwrap_or_else(|e| panic!("{e}"))))
 }
 
 fn main() -> anyhow::Result<()> {

@@ -1,12 +1,22 @@
 //! Fourier transforms along one axis, of any length.
 //!
-//! The transforms themselves are `rustfft`'s and `realfft`'s (mixed radix, and Bluestein's or Rader's
-//! algorithm for large primes); this file brings lines to them and takes them back. Lines are handled
-//! in tiles: those of the last axis are transformed where the output lies, others are turned into
+//! Powers of two have transforms of our own where the processor has AVX-512 ([`wide`]), which read
+//! and write lines where they lie and let threads share a long one. All others are `rustfft`'s and `realfft`'s (mixed
+//! radix, and Bluestein's or Rader's algorithm for large primes); this file brings lines to them and takes them
+//! back. Lines are handled in tiles: those of the last axis are transformed where the output lies, others are turned into
 //! neighbouring memory first, several beside one another, so that whole cache lines are moved. Tiles
 //! run in parallel, and each line is computed by itself, so threads change no bit. Plans, which hold
 //! the tables of a length, are kept for the next time.
 
+#[cfg(target_arch = "x86_64")]
+mod columns;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Isa, isa};
+#[cfg(target_arch = "x86_64")]
+use crate::matmul::driver::with_scratch;
 use crate::pool::parallel_ranges;
 use crate::rows::Shared;
 use crate::strided::offset_of;
@@ -29,6 +39,10 @@ enum Plan {
     Complex(Arc<dyn Fft<f32>>),
     RealToHalf(Arc<dyn RealToComplex<f32>>),
     HalfToReal(Arc<dyn ComplexToReal<f32>>),
+    #[cfg(target_arch = "x86_64")]
+    Wide(Arc<wide::Wide>),
+    #[cfg(target_arch = "x86_64")]
+    WideReal(Arc<wide::Real>),
 }
 
 /// Plans made so far.
@@ -54,15 +68,32 @@ fn plan(kind: FftKind, n: usize) -> Plan {
     }
     let complex = plans.complex.get_or_insert_with(FftPlanner::new);
     let real = plans.real.get_or_insert_with(RealFftPlanner::new);
-    let plan = match kind {
+    let plan = own(kind, n).unwrap_or_else(|| match kind {
         FftKind::Forward => Plan::Complex(complex.plan_fft_forward(n)),
         FftKind::Inverse => Plan::Complex(complex.plan_fft_inverse(n)),
         FftKind::RealToHalf => Plan::RealToHalf(real.plan_fft_forward(n)),
         FftKind::HalfToReal => Plan::HalfToReal(real.plan_fft_inverse(n)),
-    };
+    });
     plans.points += n;
     plans.made.insert((kind, n), plan.clone());
     plan
+}
+
+/// Our own plan of a kind and length, if there is one.
+#[cfg(target_arch = "x86_64")]
+fn own(kind: FftKind, n: usize) -> Option<Plan> {
+    let real = matches!(kind, FftKind::RealToHalf | FftKind::HalfToReal);
+    let points = if real { n / 2 } else { n };
+    let ours = isa() == Isa::Avx512 && n.is_power_of_two();
+    (ours && (wide::LEAST..=wide::MOST).contains(&points)).then(|| match real {
+        true => Plan::WideReal(Arc::new(wide::Real::new(points))),
+        false => Plan::Wide(Arc::new(wide::Wide::new(points))),
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn own(_kind: FftKind, _n: usize) -> Option<Plan> {
+    None
 }
 
 /// `x` → its transform along `axis`, times `scale`.
@@ -91,6 +122,12 @@ pub(crate) fn fft(kind: FftKind, axis: usize, scale: f32, job: &Job<'_>) -> Resu
     };
     let count: usize = lines.rest.iter().product();
     let least = if lines.to.stride == 1 { 1 } else { BESIDE };
+    #[cfg(target_arch = "x86_64")]
+    if let Plan::Wide(_) | Plan::WideReal(_) = lines.plan {
+        // SAFETY: the lines exist, their results belong to the job, and plans are made at a level with AVX-512.
+        unsafe { lines.wide(kind, (TILE / n).max(least)) };
+        return Ok(());
+    }
     let failed: OnceLock<OpError> = OnceLock::new();
     parallel_ranges(count, (TILE / n).max(least), |start, end| {
         // SAFETY: the lines exist, and their results belong to this range alone.
@@ -187,6 +224,8 @@ impl Lines {
                     })
                 }
             }
+            #[cfg(target_arch = "x86_64")]
+            Plan::Wide(_) | Plan::WideReal(_) => unreachable!("plans that take lines as they lie"),
         }
     }
 
@@ -262,6 +301,18 @@ impl Lines {
         let mut lines: Vec<T> = room(kind, (end - start) * k)?;
         compute(&mut lines);
         scale(&mut lines);
+        // SAFETY: the caller's promise.
+        unsafe { self.spread(start, end, &lines) };
+        Ok(())
+    }
+
+    /// Brings lines `start..end` to their places.
+    ///
+    /// # Safety
+    /// The places must exist, belong to this call alone, and be of type `T`.
+    unsafe fn spread<T: Copy>(&self, start: usize, end: usize, lines: &[T]) {
+        let k = self.to.len;
+        let dst = self.to.ptr.get().cast::<T>();
         for at in (start..end).step_by(BESIDE) {
             let count = BESIDE.min(end - at);
             let mut offsets = [0isize; BESIDE];
@@ -277,8 +328,165 @@ impl Lines {
                 }
             }
         }
-        Ok(())
     }
+}
+
+/// Points from which on threads share a line.
+#[cfg(target_arch = "x86_64")]
+const LONG: usize = 1 << 15;
+
+/// Transforms of our own.
+#[cfg(target_arch = "x86_64")]
+impl Lines {
+    /// Transforms all lines, `grain` of them at a time. A line that is no run of memory on one side is
+    /// brought to or from one.
+    ///
+    /// # Safety
+    /// The lines must exist, and their results belong to this call alone.
+    unsafe fn wide(&self, kind: FftKind, grain: usize) {
+        let count: usize = self.rest.iter().product();
+        let plan = match &self.plan {
+            Plan::Wide(plan) => &**plan,
+            Plan::WideReal(plan) => &plan.half,
+            _ => unreachable!("a plan of others"),
+        };
+        // SAFETY: the caller's contract; numbers of lines are f32, one or two for each element.
+        unsafe {
+            if plan.n >= LONG {
+                return (0..count).for_each(|i| self.some(kind, plan, i, i + 1, true));
+            }
+            parallel_ranges(count, grain, |start, end| self.some(kind, plan, start, end, false));
+        }
+    }
+
+    /// Transforms lines `start..end`, on all threads or on this one.
+    ///
+    /// # Safety
+    /// As for [`Lines::wide`].
+    unsafe fn some(&self, kind: FftKind, plan: &wide::Wide, start: usize, end: usize, share: bool) {
+        let (from_width, to_width) = match kind {
+            FftKind::Forward | FftKind::Inverse => (2, 2),
+            FftKind::RealToHalf => (1, 2),
+            FftKind::HalfToReal => (2, 1),
+        };
+        let (m, k, lines) = (self.from.len * from_width, self.to.len * to_width, end - start);
+        let (read, written) = (self.from.stride != 1, self.to.stride != 1);
+        let room =
+            |wanted: bool, n: usize| if wanted { n.next_multiple_of(columns::LANES) } else { 0 };
+        let (sources, results) = (room(read, lines * m), room(written, lines * k));
+        let spectrum = room(kind == FftKind::HalfToReal, 2 * plan.n);
+        let sizes = [plan.between(), room(!share, plan.room()), spectrum, sources, results];
+        with_scratch::<f32, _>(sizes.iter().sum(), |own| {
+            let (between, own) = own.split_at_mut(sizes[0]);
+            let (buffer, own) = own.split_at_mut(sizes[1]);
+            let (spectrum, own) = own.split_at_mut(sizes[2]);
+            let (sources, results) = own.split_at_mut(sizes[3]);
+            let mut work = Work { between, buffer: (!share).then_some(buffer), spectrum };
+            // SAFETY: the caller's contract.
+            unsafe {
+                if read && from_width == 2 {
+                    self.load::<Complex32>(start, end, bytemuck::cast_slice_mut(sources));
+                } else if read {
+                    self.load::<f32>(start, end, sources);
+                }
+                for i in 0..lines {
+                    let from = match read {
+                        true => sources.as_mut_ptr().add(i * m),
+                        false => {
+                            let at = offset_of(start + i, &self.rest, &self.from.rest);
+                            let at = at * from_width as isize;
+                            self.from.ptr.get().cast::<f32>().wrapping_offset(at)
+                        }
+                    };
+                    let to = match written {
+                        true => results.as_mut_ptr().add(i * k),
+                        false => self.to.ptr.get().cast::<f32>().add((start + i) * k),
+                    };
+                    self.line(kind, plan, from, to, &mut work);
+                }
+                if written && to_width == 2 {
+                    self.spread::<Complex32>(start, end, bytemuck::cast_slice(results));
+                } else if written {
+                    self.spread::<f32>(start, end, results);
+                }
+            }
+        });
+    }
+
+    /// Transforms a line from one run of numbers to another.
+    ///
+    /// # Safety
+    /// They must hold the line and its result, and the latter belong to this call alone.
+    unsafe fn line(
+        &self,
+        kind: FftKind,
+        plan: &wide::Wide,
+        from: *mut f32,
+        to: *mut f32,
+        work: &mut Work<'_>,
+    ) {
+        let swap = matches!(kind, FftKind::Inverse | FftKind::HalfToReal);
+        let pairs = |at, scale| columns::Pairs { at, step: 0, swap, scale };
+        // SAFETY: the caller's contract; the plan's level is in use.
+        unsafe {
+            let from = match &self.plan {
+                Plan::WideReal(real) if kind == FftKind::HalfToReal => {
+                    real.put_together(from, work.spectrum.as_mut_ptr());
+                    work.spectrum.as_mut_ptr()
+                }
+                _ => from,
+            };
+            transform(plan, &pairs(from, 1.0), &pairs(to, self.scale), work);
+            if let (Plan::WideReal(real), FftKind::RealToHalf) = (&self.plan, kind) {
+                real.take_apart(to);
+            }
+        }
+    }
+}
+
+/// Memory that a transform of our own works in.
+#[cfg(target_arch = "x86_64")]
+struct Work<'a> {
+    between: &'a mut [f32],
+    /// The buffer of this thread; none if all threads share a line.
+    buffer: Option<&'a mut [f32]>,
+    /// Room for the pairs of a line that comes as half of a spectrum.
+    spectrum: &'a mut [f32],
+}
+
+/// Transforms the pairs of a line.
+///
+/// # Safety
+/// They must be readable and writable, and the level have AVX-512.
+#[cfg(target_arch = "x86_64")]
+unsafe fn transform(
+    plan: &wide::Wide,
+    from: &columns::Pairs,
+    to: &columns::Pairs,
+    work: &mut Work<'_>,
+) {
+    let between = Shared::new(work.between.as_mut_ptr());
+    let mut own = work.buffer.as_mut().map(|buffer| buffer.as_mut_ptr());
+    // Groups of columns of a half, each of so many points.
+    let mut half = |groups: usize, points: usize, run: &(dyn Fn(usize, *mut f32) + Sync)| {
+        if let Some(buffer) = &mut own {
+            return (0..groups).for_each(|group| run(group, *buffer));
+        }
+        parallel_ranges(groups, (TILE / points).max(1), |start, end| {
+            with_scratch::<f32, _>(plan.room(), |buffer| {
+                (start..end).for_each(|group| run(group, buffer.as_mut_ptr()));
+            });
+        });
+    };
+    let (first, second) = plan.groups();
+    // SAFETY: the caller's contract; groups write places of their own.
+    half(first, plan.n / first, &|group, buffer| unsafe {
+        plan.first(group, from, between.get(), buffer);
+    });
+    // SAFETY: as above.
+    half(second, plan.n / second, &|group, buffer| unsafe {
+        plan.second(group, between.get(), to, buffer);
+    });
 }
 
 #[cfg(test)]

@@ -2,11 +2,10 @@
 //!
 //! `LAZUL_ISA=scalar|avx2|avx512` lowers it (for tests, and to compare); a level that the processor
 //! lacks is never chosen. Above the vectors, which [`isa`] tells of, there may be a matrix engine
-//! ([`tiles`]). It multiplies bf16 numbers, bytes, and anything with quantized matrices wherever it is
-//! found, and a row's bits are then the same however many others it is computed with. Dense products of
-//! f16 and f32 go there in parts ([`parts`]) only if `LAZUL_ISA=amx` asks for it: that is quicker and
-//! more exact, but pays for products of many rows alone, so with it a row's last bits depend on the number
-//! of rows.
+//! ([`tiles`]). It multiplies bf16 numbers, bytes, and anything with quantized matrices, where a row's bits
+//! are then the same however many others it is computed with; and products of f16 and f32 with many rows and
+//! columns, in parts, which is both quicker and more exact than multiply-adds. `LAZUL_ISA=amx`, the highest level, is what
+//! a processor that has it gets anyway.
 
 use std::sync::OnceLock;
 
@@ -21,18 +20,7 @@ pub enum Isa {
     Avx512,
 }
 
-/// What is in use of the tile unit (AMX, with bf16 and bytes).
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-enum Engine {
-    /// Nothing.
-    Idle,
-    /// What it multiplies as it is.
-    Whole,
-    /// That, and numbers that are sums of several.
-    Parts,
-}
-
-static LEVEL: OnceLock<(Isa, Engine)> = OnceLock::new();
+static LEVEL: OnceLock<(Isa, bool)> = OnceLock::new();
 
 /// The level of vectors in use.
 #[inline]
@@ -43,33 +31,23 @@ pub fn isa() -> Isa {
 /// Whether the tile unit (AMX, with bf16 and bytes) is in use; [`isa`] is then [`Isa::Avx512`].
 #[inline]
 pub fn tiles() -> bool {
-    LEVEL.get_or_init(choose).1 >= Engine::Whole
+    LEVEL.get_or_init(choose).1
 }
 
-/// Whether it multiplies f16 and f32 too, in bf16 parts.
-#[inline]
-pub fn parts() -> bool {
-    LEVEL.get_or_init(choose).1 >= Engine::Parts
-}
-
-fn choose() -> (Isa, Engine) {
+fn choose() -> (Isa, bool) {
     let best = detect();
-    let with = |engine| {
-        let there = best == Isa::Avx512 && detect_tiles();
-        (best, if there { engine } else { Engine::Idle })
-    };
+    let all = || (best, best == Isa::Avx512 && detect_tiles());
     let level = match std::env::var("LAZUL_ISA").as_deref() {
-        Err(_) => return with(Engine::Whole),
-        Ok("amx") => return with(Engine::Parts),
+        Err(_) | Ok("amx") => return all(),
         Ok("scalar") => Isa::Scalar,
         Ok("avx2") => Isa::Avx2,
         Ok("avx512") => Isa::Avx512,
         Ok(other) => {
             eprintln!("lazul: LAZUL_ISA={other:?} is none of scalar, avx2, avx512, amx; ignored");
-            return with(Engine::Whole);
+            return all();
         }
     };
-    (best.min(level), Engine::Idle)
+    (best.min(level), false)
 }
 
 /// Whether the processor has the tile unit, the system saves its registers, and this process may use

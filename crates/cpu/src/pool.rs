@@ -233,6 +233,21 @@ mod tests {
         }
     }
 
+    /// What a region costs beside its work, with workers awake.
+    #[test]
+    #[ignore = "a measurement"]
+    fn speed_of_regions() {
+        let mut least = Duration::MAX;
+        for _ in 0..200 {
+            let start = Instant::now();
+            for _ in 0..100 {
+                parallel(threads(), |_| {});
+            }
+            least = least.min(start.elapsed() / 100);
+        }
+        println!("{} threads: a region costs {least:?}", threads());
+    }
+
     #[test]
     fn regions_nest_and_come_from_many_threads() {
         let sum = AtomicUsize::new(0);

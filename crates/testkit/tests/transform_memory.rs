@@ -42,8 +42,28 @@ fn weights() -> Weights {
     (draw(1, [3, 4]) * 0.3, draw(2, [4, 2]) * 0.3)
 }
 
+/// The gradient of attention holds the scores of some queries at a time, not those of all.
+fn gradient_of_long_attention() -> Result<()> {
+    let shape = [1, 4, 2048, 8];
+    let draw = |seed| random::normal(shape, DType::F32, Some(&random::key(seed)));
+    let inputs: Vec<Array> = (0..4).map(draw).collect();
+    eval(&inputs)?;
+    let before = memory::stats().active;
+    memory::reset_peak();
+    let how = fast::Attention { scale: 0.3, mask: fast::Mask::Causal, ..Default::default() };
+    let loss = |x: &Vec<Array>| {
+        (fast::scaled_dot_product_attention(&x[0], &x[1], &x[2], &how) * &x[3]).sum(..)
+    };
+    eval(&grad(loss)(&inputs)?)?;
+    // All scores would take 64 MiB, and a gradient needs several arrays of that size.
+    let most = memory::stats().peak - before;
+    assert!(most < 160 << 20, "the gradient of attention took {most} bytes");
+    Ok(())
+}
+
 #[test]
 fn nothing_piles_up() -> Result<()> {
+    gradient_of_long_attention()?;
     let x = random::normal([5, 3], DType::F32, Some(&random::key(3)));
 
     let mut w = weights();

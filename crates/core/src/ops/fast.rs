@@ -4,6 +4,7 @@
 //! Each also has a composition of ordinary operations, its *fallback* ([`fallback`]): what it means,
 //! what backends without the kernel run, and what tests compare the kernels with.
 
+mod attention;
 mod cross_entropy;
 mod gated_delta;
 pub(crate) mod rules;

@@ -4,7 +4,8 @@
 //! windows see the input as it lies. Each of them is a matrix product, weights `(c_out, k)` by windows
 //! `(k, n · windows)` with `k` running over taps and channels, whose right operand is never made:
 //! [`patches`] packs windows straight from the input into the panels of the product's driver, and
-//! [`target`] writes tiles where they belong. Convolutions with one channel a group have too little
+//! [`target`] writes tiles where they belong. With the matrix engine, windows of enough channels are
+//! read by it as they lie ([`engine`]). Convolutions with one channel a group have too little
 //! to multiply for that, and a kernel of their own in [`depthwise`].
 //!
 //! An element is the sum over taps and channels in the order of the stored weights, whatever the
@@ -12,6 +13,8 @@
 
 mod axis;
 mod depthwise;
+#[cfg(target_arch = "x86_64")]
+mod engine;
 mod patches;
 mod target;
 #[cfg(test)]
@@ -21,6 +24,8 @@ mod vector;
 use crate::matmul::driver::{Pack, Product, Store};
 use crate::matmul::kernel::Compute;
 use crate::matmul::pack::{Complex, Dense, Side};
+#[cfg(target_arch = "x86_64")]
+use crate::matmul::tile::{Scheme, TileProduct};
 use crate::{alloc, copy, matmul, pool};
 use axis::Axis;
 use lazul_ir::{Buffer, ConvAxis, ConvOp, DType, Job, OpError, Operand, Prim, Shape, Work};
@@ -182,6 +187,10 @@ fn phase(op: &ConvOp, input: &Input, axes: &[Axis], job: &Job<'_>) -> Result<(),
         k: 1,
     };
     let size = (op.groups, rows, patches.windows(), k);
+    #[cfg(target_arch = "x86_64")]
+    if on_tiles(size, &dense, &patches, &target) {
+        return Ok(());
+    }
     match x.dtype {
         DType::F16 | DType::BF16 | DType::F32 => run::<f32>(size, &dense, &patches, target),
         DType::F64 => run::<f64>(size, &dense, &patches, target),
@@ -203,6 +212,32 @@ fn phase(op: &ConvOp, input: &Input, axes: &[Axis], job: &Job<'_>) -> Result<(),
         _ => run::<i32>(size, &dense, &patches, target),
     }
     Ok(())
+}
+
+/// Runs the products of the groups on the tile unit, if that pays.
+#[cfg(target_arch = "x86_64")]
+fn on_tiles(
+    (groups, rows, windows, k): (usize, usize, usize, usize),
+    weights: &Dense,
+    patches: &Patches,
+    target: &Target,
+) -> bool {
+    if let Some(engine) = engine::Engine::new(patches, weights, groups, rows) {
+        engine.run(target, &|image, group, first| {
+            let patches = patches.part(image, group, first.clone());
+            let ptr = weights.at(group, 0, 0);
+            let weights = Dense { ptr, batch_shape: smallvec![1], ..weights.clone() };
+            let target = target.part(image, group, first);
+            run::<f32>((1, rows, patches.windows(), k), &weights, &patches, target);
+        });
+        return true;
+    }
+    let pays = patches.dtype == DType::BF16 && crate::isa::tiles() && rows >= 16 && k >= 16;
+    if pays {
+        let (scheme, batch, m, n) = (Scheme::Bf16, groups, rows, windows);
+        TileProduct::<f32> { scheme, batch, m, n, k, a: weights, b: patches, c: target }.run();
+    }
+    pays
 }
 
 /// Runs the products of the groups, with windows or with output channels along the vectors of the

@@ -55,6 +55,18 @@ impl Patches {
         self.shape.iter().product()
     }
 
+    /// Windows `first` of the first axis of one image, seen by one group alone.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn part(&self, image: usize, group: usize, first: Range<usize>) -> Patches {
+        let mut part = self.clone();
+        part.ptr = self.address(group, image as isize * self.batch_step);
+        let axis = &mut part.spatial[0].axis;
+        axis.offset += first.start as isize * axis.stride;
+        axis.windows = first.len();
+        (part.shape[0], part.shape[1]) = (1, first.len());
+        part
+    }
+
     /// Complex channels as pairs of real ones.
     pub(super) fn pairs(&self) -> Patches {
         let double = |s: &Spatial| Spatial { step: 2 * s.step, ..*s };
@@ -120,7 +132,7 @@ impl Patches {
     }
 
     /// Address of a position of a group, in elements.
-    fn address(&self, group: usize, position: isize) -> *const u8 {
+    pub(super) fn address(&self, group: usize, position: isize) -> *const u8 {
         let position = position.wrapping_add((group * self.channels) as isize);
         self.ptr.wrapping_offset(position.wrapping_mul(self.dtype.size() as isize))
     }
@@ -276,6 +288,9 @@ impl Pack<f32> for Patches {
         true
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+impl crate::matmul::tile::pack::Tiled for Patches {}
 
 /// Packing with AVX-512, 16 windows at a time.
 #[cfg(target_arch = "x86_64")]

@@ -49,6 +49,17 @@ impl Target {
         }
     }
 
+    /// Windows `first` of the first axis of one image, and the channels of one group.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn part(&self, image: usize, group: usize, first: std::ops::Range<usize>) -> Target {
+        let ptr = self.ptr.wrapping_add(group * self.group * self.dtype.size());
+        let mut part = Target { ptr, dense: false, ..self.clone() };
+        (part.axes[0].0, part.axes[0].1) = (1, image);
+        let (windows, start, period, _) = &mut part.axes[1];
+        (*windows, *start) = (first.len(), *start + first.start * *period);
+        part
+    }
+
     /// Complex channels as pairs of real ones.
     pub(super) fn pairs(&self) -> Target {
         let (channels, group) = (2 * self.channels, 2 * self.group);

@@ -237,6 +237,74 @@ fn sizes_around_the_edges_of_blocks() {
     }
 }
 
+/// Convolutions with channels enough for the matrix engine (other levels see them too): strides, dilations
+/// both ways, padding, taps in either order, groups, one to three axes.
+#[test]
+fn many_channels() {
+    let mut rng = Rng(8);
+    for i in 0..90 {
+        let (rank, groups) = (1 + i % 3, 1 + rng.below(2));
+        let one =
+            |rng: &mut Rng, most: usize| if rng.below(2) == 0 { 1 + rng.below(most) } else { 1 };
+        let axes: Vec<_> = (0..rank)
+            .map(|_| {
+                let (low, high) = (rng.below(4) as isize - 1, rng.below(4) as isize - 1);
+                (one(&mut rng, 3), low, high, one(&mut rng, 2), one(&mut rng, 2))
+            })
+            .collect();
+        let op = op(&axes, groups, rng.below(3) == 0);
+        let (c_in, c_out) = (16 + rng.below(60), 16 + rng.below(60));
+        let (mut x, mut w) = (vec![1 + rng.below(3)], vec![groups * c_out]);
+        for _ in 0..rank {
+            x.push(3 + rng.below([0, 60, 12, 5][rank]));
+            w.push(1 + rng.below(3));
+        }
+        x.push(groups * c_in);
+        w.push(c_in);
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let (x, w) = (random(&mut rng, dtype, &x), random(&mut rng, dtype, &w));
+            let got = check(&op, &x, &w, dtype.name());
+            assert_eq!(got.bits(), inline(|| conv(&op, &x, &w)).bits(), "{dtype} {op:?}");
+        }
+    }
+}
+
+/// Images of several strips; numbers that the engine cannot take in some of them.
+#[test]
+fn strips_and_numbers_beyond_the_engine() {
+    let mut rng = Rng(9);
+    let same = op(&[(1, 1, 1, 1, 1), (1, 1, 1, 1, 1)], 1, false);
+    let (height, width, c_in, c_out) = (90, 15, 96, 17);
+    let line = width * c_in;
+    let w = rng.vec(c_out * 9 * c_in, 0.1, 1.0);
+    for (dtype, scale) in
+        [(DType::F32, 1e-38), (DType::F32, 1e30), (DType::F16, 1e-6), (DType::BF16, 1e-30)]
+    {
+        let w = Tensor::from_f64(&w, dtype, &[c_out, 3, 3, c_in]);
+        let mut x = rng.vec(2 * height * line, -1.0, 1.0);
+        x[(height + 40) * line..][..line].iter_mut().for_each(|x| *x *= scale);
+        let x = Tensor::from_f64(&x, dtype, &[2, height, width, c_in]);
+        let whole = check(&same, &x, &w, &format!("{dtype} {scale:e}"));
+        let mut last = x.clone();
+        (last.offset, last.shape[0]) = (height * line, 1);
+        let part = conv(&same, &last, &w).bits();
+        assert_eq!(part, whole.bits()[whole.size() / 2..], "{dtype} batch");
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let w = Tensor::from_f64(&w, dtype, &[c_out, 3, 3, c_in]);
+        for bad in [f64::NAN, f64::INFINITY] {
+            let mut x = rng.vec(height * line, -1.0, 1.0);
+            x[70 * line + 4 * c_in + 90] = bad;
+            let x = Tensor::from_f64(&x, dtype, &[1, height, width, c_in]);
+            for (i, y) in conv(&same, &x, &w).to_f64().into_iter().enumerate() {
+                let (row, column) = (i / c_out / width, i / c_out % width);
+                let meets = row.abs_diff(70) <= 1 && column.abs_diff(4) <= 1;
+                assert_eq!(y.is_finite(), !meets, "{dtype} {bad} at {row}, {column}: {y}");
+            }
+        }
+    }
+}
+
 /// The shapes of gradients of weights: windows as large as images, few outputs.
 #[test]
 fn long_windows() {

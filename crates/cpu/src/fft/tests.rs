@@ -109,6 +109,97 @@ fn every_length_is_its_definition() {
     }
 }
 
+/// Powers of two on both sides of the bounds between one way and another of computing them: tables of all
+/// roots or of some, lines that threads share. What comes out is compared at some places only.
+#[test]
+fn long_powers_of_two_are_their_definition() {
+    let mut rng = Rng(9);
+    for bits in [8, 9, 10, 11, 13, 14, 15, 16, 17] {
+        let n = 1usize << bits;
+        for kind in KINDS {
+            let (m, k, from, to) = form(kind, n);
+            let x = random(&mut rng, from, &[2, m]);
+            let on = || run(&prim(kind, 1, 0.5), &[&x], to, &[2, k]);
+            let y = on();
+            assert_eq!(y.bits(), inline(on).bits(), "{kind:?} n={n} on one thread");
+            let (x, y) = (complex(&x)[m..].to_vec(), complex(&y)[k..].to_vec());
+            let sign =
+                if matches!(kind, FftKind::Inverse | FftKind::HalfToReal) { 1.0 } else { -1.0 };
+            let size = (n as f64).sqrt() * 2.0;
+            let places = [
+                0,
+                1,
+                2,
+                15,
+                16,
+                17,
+                255,
+                k / 2 - 1,
+                k / 2,
+                k / 2 + 1,
+                k / 3,
+                k - 17,
+                k - 2,
+                k - 1,
+            ];
+            for at in places.into_iter().filter(|&at| at < k) {
+                let mut sum = [0.0; 2];
+                let mut add = |j: usize, [re, im]: Complex| {
+                    let angle = sign * std::f64::consts::TAU * (j * at % n) as f64 / n as f64;
+                    let (sin, cos) = angle.sin_cos();
+                    sum[0] += re * cos - im * sin;
+                    sum[1] += re * sin + im * cos;
+                };
+                for (j, &[re, im]) in x.iter().enumerate() {
+                    match kind {
+                        FftKind::HalfToReal if j == 0 || j == n / 2 => add(j, [re, 0.0]),
+                        FftKind::HalfToReal => {
+                            add(j, [re, im]);
+                            add(n - j, [re, -im]);
+                        }
+                        _ => add(j, [re, im]),
+                    }
+                }
+                let error = (y[at][0] - 0.5 * sum[0]).hypot(y[at][1] - 0.5 * sum[1]);
+                assert!(error < 4e-7 * size, "{kind:?} n={n} at {at}: off by {error:e}");
+            }
+        }
+    }
+}
+
+/// A long line that lies across memory, and numbers that are not finite in one line of several.
+#[test]
+fn long_lines_lie_anywhere_and_keep_to_themselves() {
+    let mut rng = Rng(10);
+    for kind in KINDS {
+        for [outer, n, inner] in [[1, 256, 3], [2, 1024, 9], [1, 1 << 15, 2]] {
+            let (m, k, from, to) = form(kind, n);
+            let x = random(&mut rng, from, &[outer, m, inner]);
+            let turned = x.transpose(&[0, 2, 1]);
+            let across = run(&prim(kind, 1, 1.0), &[&x], to, &[outer, k, inner]);
+            let along = run(&prim(kind, 2, 1.0), &[&turned], to, &[outer, inner, k]);
+            assert_eq!(across.transpose(&[0, 2, 1]).bits(), along.bits(), "{kind:?} n={n}");
+        }
+        let (m, k, from, to) = form(kind, 512);
+        let x = random(&mut rng, from, &[3, m]);
+        let whole = run(&prim(kind, 1, 1.0), &[&x], to, &[3, k]).bits();
+        let x = if from == DType::F32 {
+            let mut values = x.to_vec::<f32>();
+            values[m + 5] = f32::NAN;
+            Tensor::new(&values, &[3, m])
+        } else {
+            let mut values = x.to_vec::<Complex32>();
+            values[m + 5].re = f32::NAN;
+            Tensor::new(&values, &[3, m])
+        };
+        let y = run(&prim(kind, 1, 1.0), &[&x], to, &[3, k]);
+        let bits = y.bits();
+        assert_eq!(bits[..k], whole[..k], "{kind:?}");
+        assert_eq!(bits[2 * k..], whole[2 * k..], "{kind:?}");
+        assert!(complex(&y)[k..2 * k].iter().all(|z| z[0].is_nan() || z[1].is_nan()), "{kind:?}");
+    }
+}
+
 #[test]
 fn any_axis_and_any_layout() {
     let mut rng = Rng(4);

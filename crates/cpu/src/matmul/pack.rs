@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 
 /// A batch of matrices in memory: lanes by `k`, strides in elements of `dtype`.
+#[derive(Clone)]
 pub(crate) struct Dense {
     pub(crate) ptr: *const u8,
     pub(crate) dtype: DType,

@@ -43,7 +43,7 @@ const WIDE: usize = 8;
 const DEEP: usize = 128;
 const LONG: usize = 1024;
 /// Codes of a task of few rows, at least.
-const GRAIN: usize = 1 << 16;
+const GRAIN: usize = 1 << 15;
 
 /// A row of the left operand, and where its products go.
 #[derive(Clone, Copy)]

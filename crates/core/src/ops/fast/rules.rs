@@ -17,10 +17,8 @@ pub(crate) fn vjp(op: &FastOp, call: &Call<'_>, c: &Array, wanted: &[bool]) -> R
             one((&weighted - &y * weighted.sum_keepdims(-1)).astype(x.0.dtype))
         }
         FastOp::LogSumExp => one(c * x.softmax(-1)),
-        FastOp::RmsNorm { .. }
-        | FastOp::LayerNorm { .. }
-        | FastOp::Rope { .. }
-        | FastOp::Attention { .. } => {
+        FastOp::Attention { .. } => return super::attention::vjp(op, call, c, wanted),
+        FastOp::RmsNorm { .. } | FastOp::LayerNorm { .. } | FastOp::Rope { .. } => {
             let composed = |inputs: &[Array]| Ok(vec![fallback(op, inputs)?]);
             return pulled_through(composed, call.inputs, &[Some(c.clone())], wanted);
         }

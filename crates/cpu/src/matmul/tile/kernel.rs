@@ -87,6 +87,11 @@ pub(crate) struct Call {
     pub(crate) a: *const u8,
     /// Bytes between lanes of `a`, between its tiles, and between its steps.
     pub(crate) a_strides: (usize, usize, usize),
+    /// Bytes between parts of `a`.
+    pub(crate) a_part: usize,
+    /// Further runs of as many steps, which `b` has one after the other: how many, and how far from
+    /// `a` each begins.
+    pub(crate) runs: (usize, *const isize),
     /// A packed panel.
     pub(crate) b: *const u8,
     /// Sums of four bytes, 32 in a row.
@@ -167,7 +172,7 @@ pub(crate) trait Step {
     const WAKE: usize;
 
     /// Adds the step at `a` and `b`, with `A` and `B` tiles, to the sums. The lanes of `a` are
-    /// `lane` bytes apart, its tiles `tile`.
+    /// `lane` bytes apart, its tiles `tile`, its parts `part`.
     ///
     /// # Safety
     /// The tiles must be readable, and a guard of [`Tiles`] alive on this thread.
@@ -175,6 +180,7 @@ pub(crate) trait Step {
         a: *const u8,
         lane: usize,
         tile: usize,
+        part: usize,
         b: *const u8,
     );
 }
@@ -229,6 +235,7 @@ impl Step for Pairs {
         a: *const u8,
         lane: usize,
         tile: usize,
+        _: usize,
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
@@ -246,6 +253,7 @@ impl Step for Bytes {
         a: *const u8,
         lane: usize,
         tile: usize,
+        _: usize,
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
@@ -271,10 +279,10 @@ macro_rules! products {
 
 /// Loads part `$part` of both tiles of `a` into tmm4 and tmm5.
 macro_rules! load_a {
-    ($part:literal, $a:ident, $lane:ident, $tile:ident, $A:ident) => {{
-        load!("tileloadd ", "tmm4", $a.wrapping_add($part * PAIR), $lane);
+    ($part:literal, $a:ident, $lane:ident, $tile:ident, $between:ident, $A:ident) => {{
+        load!("tileloadd ", "tmm4", $a.wrapping_add($part * $between), $lane);
         if $A > 1 {
-            load!("tileloadd ", "tmm5", $a.wrapping_add($part * PAIR + $tile), $lane);
+            load!("tileloadd ", "tmm5", $a.wrapping_add($part * $between + $tile), $lane);
         }
     }};
 }
@@ -326,10 +334,10 @@ macro_rules! thirds {
 /// A step of several parts, in an order in which each load serves two neighbours. `SWAPPED` says that
 /// `a` is the product's right operand; sums then come in the same order all the same.
 macro_rules! parts {
-    ($order:ident, $a:ident, $lane:ident, $tile:ident, $b:ident, $A:ident, $B:ident) => {{
+    ($order:ident, $a:ident, $lane:ident, $tile:ident, $between:ident, $b:ident, $A:ident, $B:ident) => {{
         macro_rules! a {
             ($part:literal) => {
-                load_a!($part, $a, $lane, $tile, $A)
+                load_a!($part, $a, $lane, $tile, $between, $A)
             };
         }
         macro_rules! b {
@@ -352,10 +360,11 @@ impl<const SWAPPED: bool> Step for Halves<SWAPPED> {
         a: *const u8,
         lane: usize,
         tile: usize,
+        part: usize,
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
-        unsafe { parts!(halves, a, lane, tile, b, A, B) }
+        unsafe { parts!(halves, a, lane, tile, part, b, A, B) }
     }
 }
 
@@ -371,17 +380,18 @@ impl<const SWAPPED: bool> Step for Thirds<SWAPPED> {
         a: *const u8,
         lane: usize,
         tile: usize,
+        part: usize,
         b: *const u8,
     ) {
         // SAFETY: the caller's contract.
-        unsafe { parts!(thirds, a, lane, tile, b, A, B) }
+        unsafe { parts!(thirds, a, lane, tile, part, b, A, B) }
     }
 }
 
 /// Runs a kernel.
 ///
 /// # Safety
-/// Panels of `steps` steps must be readable (of `a`, the tiles that hold lanes), `c` writable and
+/// Panels of `steps` steps, in all runs, must be readable (of `a`, the tiles that hold lanes), `c` writable and
 /// initialised if `add`, and a guard of [`Tiles`] alive on this thread.
 pub(crate) unsafe fn run<S: Step>(call: &Call) {
     // SAFETY: the caller's contract.
@@ -417,22 +427,33 @@ unsafe fn block<S: Step, const A: usize, const B: usize>(call: &Call) {
             };
         }
         sums!(begin, A, B);
-        for at in 0..steps {
-            if at % S::WAKE == S::WAKE - 1 {
-                // A tile store that comes half a microsecond after the last one waits for as long
-                // again; one now and then spares us that.
-                store!("tmm6", sink, 64usize);
+        let (mut left, mut run) = call.runs;
+        let mut count = 0;
+        loop {
+            for _ in 0..steps {
+                if count % S::WAKE == S::WAKE - 1 {
+                    // A tile store that comes half a microsecond after the last one waits for as long
+                    // again; one now and then spares us that.
+                    store!("tmm6", sink, 64usize);
+                }
+                S::step::<A, B>(a, lane, tile, call.a_part, b);
+                for _ in 0..lines {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                    ahead = ahead.wrapping_add(64);
+                }
+                if count < store.0 {
+                    _mm_prefetch::<_MM_HINT_ET0>(store.1.wrapping_add(count * store.2).cast());
+                }
+                a = a.wrapping_add(step);
+                b = b.wrapping_add(S::PARTS * PAIR);
+                count += 1;
             }
-            S::step::<A, B>(a, lane, tile, b);
-            for _ in 0..lines {
-                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                ahead = ahead.wrapping_add(64);
+            if left == 0 {
+                break;
             }
-            if at < store.0 {
-                _mm_prefetch::<_MM_HINT_ET0>(store.1.wrapping_add(at * store.2).cast());
-            }
-            a = a.wrapping_add(step);
-            b = b.wrapping_add(S::PARTS * PAIR);
+            a = call.a.wrapping_offset(*run);
+            run = run.wrapping_add(1);
+            left -= 1;
         }
         macro_rules! end {
             ($tile:literal, $i:literal, $j:literal) => {

@@ -20,14 +20,14 @@
 //! choice hangs on the data and on fixed bounds, never on threads.
 
 pub(crate) mod groups;
-mod kernel;
+pub(crate) mod kernel;
 pub(crate) mod pack;
 
 use super::driver::{Shared, Store, with_scratch};
 use super::kernel::Compute;
 use super::pack::Side;
 use super::turn::deal;
-use crate::isa::{parts, tiles};
+use crate::isa::tiles;
 use crate::pool;
 use kernel::{Bytes, Call, Halves, PAIR, PANEL, Pairs, Step, TILE, Thirds, Tiles};
 use lazul_ir::DType;
@@ -54,7 +54,8 @@ impl Scheme {
         if !tiles() {
             return None;
         }
-        let large = parts() && m.min(n) >= 32 && k >= 32;
+        // Fewer rows or columns do not pay for splitting.
+        let large = m.min(n) >= 32 && k >= 32;
         match dtype {
             DType::BF16 => Some(Scheme::Bf16),
             DType::I8 | DType::U8 | DType::Bool => Some(Scheme::Bytes),
@@ -64,7 +65,8 @@ impl Scheme {
         }
     }
 
-    fn parts(self) -> usize {
+    /// Parts of an element.
+    pub(crate) fn parts(self) -> usize {
         match self {
             Scheme::Bf16 | Scheme::Bytes => 1,
             Scheme::Halves => 2,
@@ -73,7 +75,7 @@ impl Scheme {
     }
 
     /// Tiles of a panel of rows.
-    fn tiles(self) -> usize {
+    pub(crate) fn tiles(self) -> usize {
         match self {
             Scheme::Bf16 => Pairs::TILES,
             Scheme::Bytes => Bytes::TILES,
@@ -83,7 +85,7 @@ impl Scheme {
     }
 
     /// Elements along `k` in a step.
-    fn step(self) -> usize {
+    pub(crate) fn step(self) -> usize {
         if self == Scheme::Bytes { 64 } else { 32 }
     }
 
@@ -91,12 +93,15 @@ impl Scheme {
     fn steps(self) -> usize {
         match self {
             Scheme::Bf16 | Scheme::Bytes => 64,
-            Scheme::Halves | Scheme::Thirds => 16,
+            Scheme::Halves | Scheme::Thirds => {
+                static X: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+                *X.get_or_init(|| std::env::var("XSTEPS").map_or(16, |s| s.parse().unwrap()))
+            }
         }
     }
 
     /// Whether numbers of two panels can be multiplied in parts.
-    fn holds(self, a: Extent, b: Extent) -> bool {
+    pub(crate) fn holds(self, a: Extent, b: Extent) -> bool {
         let exponent = |bits: u32| bits >> 23;
         match self {
             Scheme::Bf16 | Scheme::Bytes => true,
@@ -116,7 +121,7 @@ impl Scheme {
     ///
     /// # Safety
     /// As for [`kernel::run`].
-    unsafe fn run(self, call: &Call, swapped: bool) {
+    pub(crate) unsafe fn run(self, call: &Call, swapped: bool) {
         // SAFETY: the caller's contract.
         unsafe {
             match (self, swapped) {
@@ -189,8 +194,10 @@ pub(crate) struct TileProduct<'a, T> {
     pub(crate) c: &'a dyn Store<T>,
 }
 
-/// Work, in multiply-adds, below which other threads only cost time.
+/// Work, as [`cost`] counts it, below which other threads only cost time.
 const SERIAL: usize = 1 << 19;
+/// Work of a task that reads rows where they lie, about.
+const STREAM: usize = 1 << 18;
 /// Lanes of the shorter side up to which the longer one passes through once.
 const FEW: usize = 64;
 /// Bytes of a task's packed rows, which stay in the second cache.
@@ -204,6 +211,11 @@ const PRIVATE: usize = 1 << 20;
 const BESIDE: usize = 8;
 /// Steps that are packed together.
 const STRETCH: usize = 16;
+
+/// Multiply-adds, those of whole tiles: what a product of few rows costs is reading the others.
+fn cost(m: usize, n: usize, k: usize) -> usize {
+    m.max(16).saturating_mul(n.max(16)).saturating_mul(k.max(1))
+}
 
 /// How one product is cut, and which operand gives the rows of blocks.
 struct Plan<'a> {
@@ -235,7 +247,7 @@ impl<T: Sum> TileProduct<'_, T> {
         if self.batch == 0 || self.m == 0 || self.n == 0 {
             return;
         }
-        let work = self.m.saturating_mul(self.n).saturating_mul(self.k.max(1));
+        let work = cost(self.m, self.n, self.k);
         let many = self.batch > 1 && (work <= 1 << 24 || self.batch >= 4 * pool::threads());
         if work.saturating_mul(self.batch) <= SERIAL {
             let plan = self.plan(1);
@@ -275,13 +287,14 @@ impl<T: Sum> TileProduct<'_, T> {
         let most = ROWS / (64 * steps * parts) / high * high;
         let mut tall = up(most.clamp(high, MOST * high).min(height));
         let mut wide = group;
-        let work = |tall: usize, wide: usize| tall.min(height) * wide.min(width) * self.k.max(1);
+        let work = |tall: usize, wide: usize| cost(tall.min(height), wide.min(width), self.k);
+        let least = if in_place { STREAM } else { SERIAL };
         let tasks = |tall: usize, wide: usize| height.div_ceil(tall) * group.div_ceil(wide);
         while threads > 1
             && !private
             && tasks(tall, wide) < 4 * threads
             && tall.max(wide) > 2 * PANEL
-            && work(tall, wide) > SERIAL
+            && work(tall, wide) > least
         {
             if wide > tall {
                 wide = (wide / 2).next_multiple_of(PANEL)
@@ -424,6 +437,9 @@ impl<T: Sum> TileProduct<'_, T> {
             let spare = sum.wrapping_add(sums * size);
             // SAFETY: products come here only where the unit is; no task runs inside another.
             let _guard = unsafe { Tiles::new() };
+            if plan.in_place {
+                self.ask(plan, task);
+            }
             for block in 0..plan.blocks {
                 let k0 = block * plan.steps * step;
                 let ks = k0.min(self.k)..(k0 + plan.steps * step).min(self.k);
@@ -458,6 +474,8 @@ impl<T: Sum> TileProduct<'_, T> {
                     let mut call = Call {
                         a: own_panels.wrapping_add(i * plan.steps * a_step),
                         a_strides: (64, TILE, a_step),
+                        a_part: PAIR,
+                        runs: (0, std::ptr::null()),
                         b,
                         c: sum.wrapping_add(at * size),
                         steps,
@@ -496,6 +514,19 @@ impl<T: Sum> TileProduct<'_, T> {
                 }
             }
         });
+    }
+
+    /// Asks for the first rows of a task in the order of memory, which is quicker than a line of each at a
+    /// time. Those after them are asked for on the way.
+    fn ask(&self, plan: &Plan<'_>, task: &Task<'_>) {
+        let Some((ptr, stride)) = plan.rows.lines(task.batch, task.rows.start, 0) else { return };
+        let rows = task.rows.len().min(plan.high);
+        if stride as usize == self.k * 64 / self.scheme.step() {
+            for line in 0..(rows * stride as usize / 64).min(1024) {
+                // SAFETY: a prefetch may have any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.wrapping_add(line * 64).cast()) };
+            }
+        }
     }
 
     /// A call of the kernel with rows as they lie in memory.
@@ -559,7 +590,7 @@ impl<T: Sum> TileProduct<'_, T> {
         // SAFETY: the caller's contract.
         unsafe {
             if plan.swapped {
-                turn_block(block, plan.high / 16, spare);
+                turn_block(block, plan.high / 16, columns.len(), spare);
                 let tile = std::slice::from_raw_parts(spare.cast::<T>(), size);
                 let (r, c) = (columns, rows);
                 self.c.store(batch, r.start, c.start, r.len(), c.len(), tile, plan.high);
@@ -589,16 +620,29 @@ fn part(range: &Range<usize>, i: usize, width: usize) -> Range<usize> {
     start..(start + width).min(range.end)
 }
 
-/// Transposes a block of `16 * tiles` rows of 32 words.
+/// Transposes a block of `16 * tiles` rows of 32 words, of which the first `columns` count.
 ///
 /// # Safety
 /// Both must be blocks of that size; the level must have AVX-512.
 #[target_feature(enable = "avx512f")]
-unsafe fn turn_block(src: *const u8, tiles: usize, dst: *mut u8) {
-    for i in 0..tiles {
-        for j in 0..2 {
-            // SAFETY: a tile of each block.
-            unsafe {
+unsafe fn turn_block(src: *const u8, tiles: usize, columns: usize, dst: *mut u8) {
+    // SAFETY: words and tiles of each block.
+    unsafe {
+        if columns <= 4 {
+            // What decoding needs: collecting words takes less than turning tiles.
+            let rows = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let rows = _mm512_slli_epi32::<5>(rows);
+            for column in 0..columns {
+                for i in 0..tiles {
+                    let src = src.add(i * 16 * 128 + column * 4);
+                    let words = _mm512_i32gather_epi32::<4>(rows, src.cast());
+                    _mm512_storeu_si512(dst.add((column * tiles + i) * 64).cast(), words);
+                }
+            }
+            return;
+        }
+        for i in 0..tiles {
+            for j in 0..columns.div_ceil(16) {
                 let src = src.add(i * 16 * 128 + j * 64);
                 let mut rows = [_mm512_setzero_si512(); 16];
                 for row in 0..16 {

@@ -462,6 +462,59 @@ unsafe fn pack_along<S: Split>(x: &Lanes, side: Side) -> Extent {
     range.extent()
 }
 
+/// Writes the steps of lanes of `len` neighbouring elements, `stride` bytes apart in memory, as rows of tiles of `a`:
+/// lane after lane, in each step after step, of each part after part, 64 bytes each.
+///
+/// # Safety
+/// The elements must be readable and of the type that `scheme` takes, `dst` have room for them, and the level
+/// have AVX-512 BW.
+pub(crate) unsafe fn lanes(
+    scheme: Scheme,
+    src: *const u8,
+    stride: isize,
+    count: usize,
+    len: usize,
+    dst: *mut u8,
+) -> Extent {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match scheme {
+            Scheme::Bf16 => lanes_of::<OfBf16>(src, stride, count, len, dst),
+            Scheme::Bytes => lanes_of::<OfBytes>(src, stride, count, len, dst),
+            Scheme::Halves => lanes_of::<OfF16>(src, stride, count, len, dst),
+            Scheme::Thirds => lanes_of::<OfF32>(src, stride, count, len, dst),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`lanes`], with elements of `S`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn lanes_of<S: Split>(
+    mut src: *const u8,
+    stride: isize,
+    count: usize,
+    len: usize,
+    mut dst: *mut u8,
+) -> Extent {
+    let mut range = Measure::new();
+    for _ in 0..count {
+        for k in (0..len).step_by(S::STEP) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                let at = src.wrapping_add(k * S::SIZE);
+                let v = S::along(at, (len - k).min(S::STEP), &mut range);
+                for v in v.iter().take(S::PARTS) {
+                    _mm512_storeu_si512(dst.cast(), *v);
+                    dst = dst.add(64);
+                }
+            }
+        }
+        src = src.wrapping_offset(stride);
+    }
+    range.extent()
+}
+
 /// Packs lanes that touch in memory.
 ///
 /// # Safety
