@@ -27,7 +27,7 @@ pub(crate) fn code(
     key: &Key,
 ) -> Result<Vec<u8>, String> {
     let source = key.source();
-    let (options, machine) = compiler.options(capability);
+    let (options, machine) = compiler.options(capability, key.is_bound());
     let version = format!("{}.{}", compiler.version.0, compiler.version.1);
     let name = cache::key(&[source.as_bytes(), options.join(" ").as_bytes(), version.as_bytes()]);
     if let Some(code) = cache::folder().and_then(|folder| cache::load(folder, &name)) {
@@ -108,6 +108,15 @@ impl Args {
     pub(crate) fn push(&mut self, value: impl Plain) -> &mut Args {
         self.begin();
         self.field(value);
+        self
+    }
+
+    /// Adds 64-bit words, a structure.
+    pub(crate) fn push_words(&mut self, words: &[u64]) -> &mut Args {
+        self.begin();
+        words.iter().for_each(|&w| {
+            self.field(w);
+        });
         self
     }
 

@@ -14,6 +14,7 @@ pub(crate) enum Family {
     Attention,
     Copy,
     Flash,
+    Hopper,
     Index,
     Matmul,
     Quantized,
@@ -37,6 +38,9 @@ impl Family {
             Family::Flash => {
                 &[include_str!("kernels/attention_row.cu"), include_str!("kernels/flash.cu")]
             }
+            Family::Hopper => {
+                &[include_str!("kernels/attention_row.cu"), include_str!("kernels/hopper.cu")]
+            }
             Family::Index => &[include_str!("kernels/index.cu")],
             Family::Matmul => &[include_str!("kernels/matmul.cu")],
             Family::Quantized => &[include_str!("kernels/quantized.cu")],
@@ -47,6 +51,11 @@ impl Family {
             Family::Scan => &[include_str!("kernels/scan.cu")],
             Family::Sort => &[include_str!("kernels/sort.cu")],
         }
+    }
+
+    /// Whether it uses instructions that only the very generation at hand has.
+    fn is_bound(self) -> bool {
+        self == Family::Hopper
     }
 
     /// Whether it uses the element-wise functions.
@@ -123,6 +132,11 @@ impl Key {
             Key::Family(_, entry, _) => entry,
             Key::Fused(_) => "fused",
         }
+    }
+
+    /// Whether it must be compiled for the generation at hand alone.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self, Key::Family(family, ..) if family.is_bound())
     }
 
     /// The whole text to compile.
