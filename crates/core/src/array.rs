@@ -1,5 +1,6 @@
 //! Making arrays from Rust values, and reading them back.
 
+use crate::device::launch::confirm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
 use crate::eval::view::{copied, copy_to};
@@ -397,10 +398,16 @@ impl Array {
         match data.home() {
             HOST => copy_to(HOST, &data, shape, dtype, dst),
             place => {
-                let row_major = lazul_ir::layout::is_row_major(shape, &data.strides);
+                let (row_major, bytes) = (
+                    lazul_ir::layout::is_row_major(shape, &data.strides),
+                    shape.size() * dtype.size(),
+                );
+                let number = data.number;
                 let data = if row_major { data } else { copied(place, &data, shape, dtype)? };
                 // SAFETY: row-major data on the device; the caller vouches for `dst`.
-                unsafe { data.download(place, dtype, dst, shape.size() * dtype.size()) }
+                unsafe { data.download(place, dtype, dst, bytes) }?;
+                // A copy says nothing of what it is a copy of.
+                confirm(place, number)
             }
         }
     }

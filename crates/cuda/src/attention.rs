@@ -223,7 +223,7 @@ impl Attention<'_> {
         let tiles = q[2].div_ceil(128);
         let total = q[0] * q[1] * tiles;
         let mut args = Args::new();
-        self.push(&mut args);
+        self.push(exec, &mut args);
         for view in [&self.q, &self.k, &self.v] {
             args.push_words(&exec.tensor_map(view, [64, 128])?);
         }

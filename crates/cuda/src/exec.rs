@@ -32,7 +32,7 @@ impl<'a> Exec<'a> {
     /// Enqueues a kernel.
     pub(crate) fn launch(&self, key: Key, grid: Grid, args: &Args) -> Result<()> {
         let kernel = self.device().kernel(key)?;
-        Ok(kernel.launch(self.stream.raw, grid, args, self.device().early)?)
+        Ok(self.stream.launch(kernel, grid, args)?)
     }
 
     /// Memory until the job is enqueued.
@@ -50,7 +50,7 @@ impl<'a> Exec<'a> {
         if bytes == 0 || dst == src || self.device().is_compile_only() {
             return Ok(());
         }
-        Ok(cu!(cuMemcpyDtoDAsync_v2(dst, src, bytes, self.stream.raw))?)
+        Ok(cu!(cuMemcpyDtoDAsync_v2(dst, src, bytes, self.stream.raw()?))?)
     }
 
     /// Fills bytes on the device.
@@ -58,7 +58,7 @@ impl<'a> Exec<'a> {
         if bytes == 0 || self.device().is_compile_only() {
             return Ok(());
         }
-        Ok(cu!(cuMemsetD8Async(dst, value, bytes, self.stream.raw))?)
+        Ok(cu!(cuMemsetD8Async(dst, value, bytes, self.stream.raw()?))?)
     }
 
     /// A description of `(batch, head, row, feature)` memory of a half type for the tensor copy engine,

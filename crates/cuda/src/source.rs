@@ -17,6 +17,7 @@ pub(crate) enum Family {
     Hopper,
     Index,
     Matmul,
+    Notes,
     Quantized,
     Random,
     Reduce,
@@ -43,6 +44,7 @@ impl Family {
             }
             Family::Index => &[include_str!("kernels/index.cu")],
             Family::Matmul => &[include_str!("kernels/matmul.cu")],
+            Family::Notes => &[include_str!("kernels/notes.cu")],
             Family::Quantized => &[include_str!("kernels/quantized.cu")],
             Family::Random => &[include_str!("kernels/random.cu")],
             Family::Reduce => &[include_str!("kernels/reduce.cu")],
