@@ -358,7 +358,7 @@ impl Array {
                 .operands([(self.0.dtype, self.0.shape.clone())])
                 .at(call_site()));
         }
-        self.eval()?;
+        eval::compute(&[self])?;
         let data = self.data()?;
         match data.home() {
             HOST => {
@@ -389,7 +389,7 @@ impl Array {
 
     /// Writes the elements to `dst`, aligned memory of at least `nbytes` bytes.
     fn copy_out(&self, dst: *mut u8) -> Result<()> {
-        self.eval()?;
+        eval::compute(&[self])?;
         let (node, data) = (&*self.0, self.data()?);
         if node.shape.size() == 0 {
             return Ok(());
@@ -410,6 +410,15 @@ impl Array {
                 confirm(place, number)
             }
         }
+    }
+
+    /// Waits for the evaluation that this is from, if a device may yet show that to be wrong.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        let data = match &*self.0.lock() {
+            State::Ready { data, .. } if data.number > 0 => data.clone(),
+            _ => return Ok(()),
+        };
+        data.confirm()
     }
 
     /// Memory and layout of an evaluated array.

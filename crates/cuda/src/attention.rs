@@ -202,9 +202,8 @@ impl Attention<'_> {
     /// What the kernel for Hopper is made for: many queries, no mask, 64 or 128 features.
     fn suits_hopper(&self, exec: &Exec<'_>) -> bool {
         let (q, d) = (&self.q.shape, self.q.shape[3]);
-        let positive = |v: &View| {
-            v.strides[..3].iter().zip(&v.shape).all(|(&s, &n)| n == 1 || s > 0)
-        };
+        let positive =
+            |v: &View| v.strides[..3].iter().zip(&v.shape).all(|(&s, &n)| n == 1 || s > 0);
         exec.device().info().capability == (9, 0)
             && self.mask.is_none()
             && self.scale > 0.0
@@ -229,7 +228,7 @@ impl Attention<'_> {
         }
         args.push(tiles as u32).push(total as u32);
         let blocks = total.min(exec.device().info().multiprocessors as usize);
-        let grid = Grid::new(blocks, 288).shared(5 * 128 * d * 2 + 1024);
+        let grid = Grid::new(blocks, 384).shared(5 * 128 * d * 2 + 1024);
         exec.launch(Key::Family(Family::Hopper, "hopper", defs), grid, &args)
     }
 

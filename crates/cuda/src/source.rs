@@ -24,6 +24,7 @@ pub(crate) enum Family {
     Rope,
     Rows,
     Scan,
+    Search,
     Sort,
 }
 
@@ -51,6 +52,9 @@ impl Family {
             Family::Rope => &[include_str!("kernels/rope.cu")],
             Family::Rows => &[include_str!("kernels/rows.cu")],
             Family::Scan => &[include_str!("kernels/scan.cu")],
+            Family::Search => {
+                &[include_str!("kernels/sort.cu"), include_str!("kernels/search.cu")]
+            }
             Family::Sort => &[include_str!("kernels/sort.cu")],
         }
     }

@@ -173,7 +173,8 @@ impl Stream {
     /// nothing.
     pub fn is_faulty(&self) -> bool {
         // SAFETY: live memory of this stream.
-        !self.fault.is_null() && unsafe { (&raw const (*self.fault).code).read_volatile() } == SEALED
+        !self.fault.is_null()
+            && unsafe { (&raw const (*self.fault).code).read_volatile() } == SEALED
     }
 
     /// The driver's stream; what was collected for it is launched first.
@@ -253,7 +254,9 @@ impl Stream {
     /// Enqueues on `self` a wait for the end of evaluation `number` of `other`.
     pub(crate) fn follow(&self, other: &Stream, number: u64) -> Result<(), OpError> {
         let raw = self.raw()?;
-        other.mark(number).map_or_else(|| other.sync(), |event| cu!(cuStreamWaitEvent(raw, event, 0)))
+        other
+            .mark(number)
+            .map_or_else(|| other.sync(), |event| cu!(cuStreamWaitEvent(raw, event, 0)))
     }
 
     /// Writes eight bytes at `to`, in order.

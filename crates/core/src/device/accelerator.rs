@@ -3,6 +3,7 @@
 //! A [`Place`] is a number: the host's memory is 0, that of NVIDIA device `i` is `1 + i`. Devices are
 //! opened when they are first asked for; one that cannot be had is a reason in one line, for ever.
 
+use super::launch::Launches;
 use super::{DeviceInfo, cuda};
 use crate::error::{Error, ErrorKind, Result};
 use lazul_ir::{Buffer, FastOp, HOST, Job, MemoryStats, Place, Prim, QuantizedOp, Work};
@@ -98,6 +99,11 @@ pub(crate) trait Accelerator: Send + Sync {
     /// Waits for what was enqueued; answers the first index out of bounds that was noted since the last
     /// call.
     fn take_fault(&self) -> Result<Option<Met>>;
+
+    /// How kernels were launched so far.
+    fn launches(&self) -> Launches {
+        Launches::default()
+    }
 
     /// Memory figures, of this device alone.
     fn memory(&self) -> MemoryStats;

@@ -22,6 +22,7 @@ pub(super) use with::{count, open};
 #[cfg(feature = "cuda")]
 mod with {
     use super::super::accelerator::{Met, Refusal};
+    use super::super::launch::Launches;
     use super::super::{DeviceInfo, DeviceKind};
     use super::Accelerator;
     use crate::error::Result;
@@ -127,6 +128,17 @@ mod with {
         fn take_fault(&self) -> Result<Option<Met>> {
             let met = self.stream().take_fault()?;
             Ok(met.map(|m| Met { evaluation: m.evaluation, tag: m.tag, error: m.error }))
+        }
+
+        fn launches(&self) -> Launches {
+            let f = self.stream().launches();
+            Launches {
+                single: f.single,
+                graphs: f.made,
+                replays: f.replayed,
+                replayed: f.kernels,
+                changed: f.changed,
+            }
         }
 
         fn memory(&self) -> MemoryStats {

@@ -3,7 +3,7 @@
 //!
 //! A device runs behind: an index out of bounds shows only when its job is done. Every job that may
 //! meet one carries the number of a note that says where it was built. An evaluation that is waited for
-//! looks, before it publishes results, whether one of its notes was meant. One that is not publishes them
+//! looks, before it publishes results, whether one of its notes was meant. One that runs ahead publishes them
 //! with its own number, and stays *pending* until something of it, or of a later one, comes back to the host
 //! or is waited for; if the device then tells of a fault, whatever has its number or a later one is an error
 //! wherever it is used. Evaluations enter a device one at a time, which costs little, since the device does
@@ -12,7 +12,7 @@
 use super::accelerator::{Met, Refusal, accelerator, is_fallible};
 use super::replica::alloc;
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::backend;
+use crate::eval::{Mode, backend};
 use lazul_ir::{Buffer, DType, HOST, Job, Place, Shape, Work};
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -34,12 +34,10 @@ impl Note {
 }
 
 /// The devices that the calling thread's evaluation uses.
-#[derive(Default)]
 struct Session {
     /// What names the evaluation's form.
     key: u64,
-    /// Whether it is waited for.
-    wait: bool,
+    mode: Mode,
     entered: Option<MutexGuard<'static, u64>>,
     used: SmallVec<[Place; 2]>,
     notes: Vec<Note>,
@@ -50,6 +48,14 @@ struct Session {
     /// Whether the devices were told that everything is enqueued.
     ended: bool,
     constants: Constants,
+}
+
+impl Session {
+    fn new(key: u64, mode: Mode) -> Session {
+        let (entered, fault, came_back, ended) = (None, None, false, false);
+        let (used, notes, constants) = Default::default();
+        Session { key, mode, entered, used, notes, fault, came_back, ended, constants }
+    }
 }
 
 /// Constants of one evaluation.
@@ -107,26 +113,37 @@ pub(crate) struct Evaluation {
 }
 
 impl Evaluation {
-    /// `key` is the same for evaluations of one form. Those that are to `wait` learn of their own faults.
-    pub(crate) fn start(key: u64, wait: bool) -> Evaluation {
+    /// `key` is the same for evaluations of one form.
+    pub(crate) fn start(key: u64, mode: Mode) -> Evaluation {
         SESSION.with_borrow_mut(|s| {
             let outer = s.is_none();
             if outer {
-                *s = Some(Session { key, wait, ..Session::default() });
+                *s = Some(Session::new(key, mode));
             }
             Evaluation { outer }
         })
     }
 
-    /// With `wait`, returns when everything is done, and answers 0. Without, it answers the number by which
-    /// results are known until a device has shown that they are good; 0 if they are.
-    pub(crate) fn finish(self, wait: bool) -> Result<u64> {
+    /// Waits as the evaluation's mode says; answers the number by which results are known until a device has
+    /// shown that they are good, or 0 if it has. What is not `good` is never looked at later.
+    pub(crate) fn finish(self, good: bool) -> Result<u64> {
+        let mut wait = false;
         let later = SESSION.with_borrow_mut(|s| match s {
-            Some(s) if self.outer && !wait && s.fault.is_none() && !s.came_back => {
+            Some(s) => {
+                wait = s.mode == Mode::Wait && good;
+                let sure = s.fault.is_none() && !s.came_back;
+                let late = s.mode == Mode::Ahead || (s.mode == Mode::Start && s.notes.is_empty());
+                if !(self.outer && good && sure && late) {
+                    return None;
+                }
                 match (&s.entered, &s.used[..]) {
                     (Some(number), &[place]) => {
                         s.ended = true;
-                        Some(Pending { number: **number, place, notes: std::mem::take(&mut s.notes) })
+                        Some(Pending {
+                            number: **number,
+                            place,
+                            notes: std::mem::take(&mut s.notes),
+                        })
                     }
                     _ => None,
                 }
@@ -288,7 +305,7 @@ fn enter(place: Place, note: Option<Note>) -> Result<u32> {
         let mut first = None;
         if s.entered.is_none() {
             let mut number = lock(&ENTERED);
-            first = s.wait.then_some(*number);
+            first = (s.mode != Mode::Ahead).then_some(*number);
             *number += 1;
             s.entered = Some(number);
         }
@@ -401,6 +418,33 @@ fn guarded<T>(job: &Job<'_>, f: impl FnOnce() -> T) -> Result<T> {
         let message = format!("the kernel panicked: {text}");
         Error::new(ErrorKind::Internal, job.name(), message)
     })
+}
+
+/// How a device's kernels were launched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Launches {
+    /// Kernels that were launched one by one.
+    pub single: u64,
+    /// Graphs of kernels that were made, out of evaluations that came again.
+    pub graphs: u64,
+    /// How often a graph was launched.
+    pub replays: u64,
+    /// Kernels in those launches.
+    pub replayed: u64,
+    /// Of these, the ones whose arguments had changed since the launch before.
+    pub changed: u64,
+}
+
+/// How kernels were launched so far on a device; `None` if it was not used yet, or is the host.
+///
+/// ```
+/// use lazul_core::device::{Device, launches};
+/// assert_eq!(launches(Device::Cpu), None);
+/// ```
+pub fn launches(device: super::Device) -> Option<Launches> {
+    let place = device.choice();
+    super::accelerator::opened().find(|(p, _)| *p == place).map(|(_, d)| d.launches())
 }
 
 /// Work that ran on the CPU because a device has no kernel for it.

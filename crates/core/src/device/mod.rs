@@ -15,7 +15,7 @@ pub(crate) mod launch;
 mod mock;
 pub(crate) mod replica;
 
-pub use launch::{Fallback, fallbacks, reset_fallbacks};
+pub use launch::{Fallback, Launches, fallbacks, launches, reset_fallbacks};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;

@@ -83,6 +83,17 @@ impl Data {
         }
     }
 
+    /// Waits for the evaluation that the data is from, if a device may yet show that to be wrong; an error if
+    /// it is.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        let place = match &self.storage {
+            Storage::Buffer(b) if self.number > 0 && b.place() != HOST => b.place(),
+            _ => return launch::trusted(self.number),
+        };
+        accelerator(place)?.wait_until(self.number)?;
+        launch::confirm(place, self.number)
+    }
+
     /// Whether the data is in `place` already.
     pub(crate) fn is_in(&self, place: Place) -> bool {
         matches!(&self.storage, Storage::Buffer(b) if b.at(place).is_some())

@@ -76,8 +76,14 @@ impl Ticket {
 /// stays lazy and may be asked for again.
 pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
-    while let Some(program) = claim::claim(&roots)? {
-        match execute(program, true) {
+    compute(&roots)?;
+    roots.iter().try_for_each(|root| root.confirm())
+}
+
+/// Computes arrays; what [`eval_ahead`] started may still show to be wrong when it is read.
+pub(crate) fn compute(roots: &[&Array]) -> Result<()> {
+    while let Some(program) = claim::claim(roots)? {
+        match execute(program, Mode::Wait) {
             Outcome::Done(result) => return result,
             // What another evaluation could not compute is lazy again; whether these arrays need the
             // part that failed shows when it is claimed here.
@@ -101,37 +107,71 @@ pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
 /// The error of a wrong call that an array is built on. What goes wrong while computing is reported
 /// by the next evaluation that needs the result.
 pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    start(arrays.into_iter().collect(), Mode::Start)
+}
+
+/// As [`async_eval`], and does not wait for a device even where an index could be out of bounds: for loops
+/// in which a step begins before the one before it was looked at, as when tokens are generated.
+///
+/// ```
+/// use lazul_core::{eval_ahead, prelude::*};
+/// let x = arange(10, DType::I32);
+/// let index = x.slice_axis(0, 3, 4);
+/// let y = x.take(&index, 0);
+/// eval_ahead([&y])?;
+/// assert_eq!(y.item::<i32>()?, 3);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`async_eval`]. If a device meets an index out of bounds, everything that this call started, and what was
+/// started behind it, is that error wherever it is read or used, for good: it cannot be computed again.
+pub fn eval_ahead<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    start(arrays.into_iter().collect(), Mode::Ahead)
+}
+
+/// When an evaluation ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// When devices are done.
+    Wait,
+    /// When everything is enqueued, unless a device may find an index out of bounds.
+    Start,
+    /// When everything is enqueued.
+    Ahead,
+}
+
+fn start(roots: smallvec::SmallVec<[&Array; 8]>, mode: Mode) -> Result<()> {
     // Programs enter the queue in the order of their claims: one that waits for another must not
     // stand before it.
     static ORDER: Mutex<()> = Mutex::new(());
-    let roots: smallvec::SmallVec<[&Array; 8]> = arrays.into_iter().collect();
     let order = ORDER.lock().unwrap_or_else(|e| e.into_inner());
     let Some(program) = claim::claim(&roots)? else { return Ok(()) };
     let sent = match queue() {
-        Some(queue) => queue.send(program).map_err(|mpsc::SendError(program)| program),
+        Some(queue) => queue.send((program, mode)).map_err(|mpsc::SendError((program, _))| program),
         None => Err(program),
     };
     drop(order);
     // A program that could not be sent runs here.
-    sent.or_else(|program| match execute(program, false) {
+    sent.or_else(|program| match execute(program, mode) {
         Outcome::Done(result) => result,
         Outcome::OthersFailed(error) => Err(error),
     })
 }
 
 /// The thread that runs what [`async_eval`] starts, in order; none where no thread can be had.
-fn queue() -> Option<&'static mpsc::Sender<claim::Program>> {
-    static QUEUE: OnceLock<Option<mpsc::Sender<claim::Program>>> = OnceLock::new();
+fn queue() -> Option<&'static mpsc::Sender<(claim::Program, Mode)>> {
+    static QUEUE: OnceLock<Option<mpsc::Sender<(claim::Program, Mode)>>> = OnceLock::new();
     QUEUE
         .get_or_init(|| {
             let (send, receive) = mpsc::channel();
             std::thread::Builder::new()
                 .name("lazul-eval".to_string())
                 .spawn(move || {
-                    for program in receive {
+                    for (program, mode) in receive {
                         // Errors stay in the ticket, and what was not computed stays lazy: whoever
                         // reads it next finds out. A panic must not end the queue.
-                        let run = std::panic::AssertUnwindSafe(|| execute(program, false));
+                        let run = std::panic::AssertUnwindSafe(|| execute(program, mode));
                         let _ = std::panic::catch_unwind(run);
                     }
                 })
@@ -149,9 +189,8 @@ enum Outcome {
     OthersFailed(Error),
 }
 
-/// Waits for what a program needs from others, runs it, and tells those who wait for it. With `wait`,
-/// devices are done when it returns; without, reading what it gave waits for them.
-fn execute(program: claim::Program, wait: bool) -> Outcome {
+/// Waits for what a program needs from others, runs it, and tells those who wait for it.
+fn execute(program: claim::Program, mode: Mode) -> Outcome {
     /// Finishes the ticket even if something below panics: nobody waits for ever.
     struct Finish(Arc<Ticket>);
     impl Drop for Finish {
@@ -176,7 +215,7 @@ fn execute(program: claim::Program, wait: bool) -> Outcome {
     if explain::asked() {
         eprint!("{}", explain::describe(&program, &plan));
     }
-    let result = run::run(&mut program, &plan, wait);
+    let result = run::run(&mut program, &plan, mode);
     // The program's hold on its arrays ends first: those who wait may then use up their memory.
     drop(program);
     finish.0.finish(result.clone());

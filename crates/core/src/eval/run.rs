@@ -5,6 +5,7 @@
 //! nobody else needs that any more: donation), and hands over a job. What a device has no kernel for runs
 //! on the host. Views only compute a layout.
 
+use super::Mode;
 use super::claim::{Program, Role, Value};
 use super::plan::{Fused, Plan, Work};
 use super::view::{copy_to, read, view_of};
@@ -35,11 +36,10 @@ struct Run<'a> {
 /// What a stage made: values and their data.
 type Results = SmallVec<[(u32, Data); 1]>;
 
-/// Runs a program and publishes its results; on an error, what was not computed is lazy again. With
-/// `wait`, devices are done when it returns.
-pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> {
+/// Runs a program and publishes its results; on an error, what was not computed is lazy again.
+pub(super) fn run(program: &mut Program, plan: &Plan, mode: Mode) -> Result<()> {
     let places = Places::choose(|place| suits(&program.values, place))?;
-    let evaluation = Evaluation::start(plan as *const Plan as u64, wait);
+    let evaluation = Evaluation::start(plan as *const Plan as u64, mode);
     let slots = program.values.iter().map(take_leaf).collect();
     let gone = program.values.iter().any(|v| may_fail(v, places)).then(Vec::new);
     let (more, used_up) = Default::default();
@@ -49,15 +49,15 @@ pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> 
     let (more, gone) = (run.more, run.gone);
     // An index out of bounds on a device explains whatever else went wrong after it.
     let mut number = 0;
-    match evaluation.finish(wait || result.is_err()) {
+    match evaluation.finish(result.is_ok()) {
         Ok(given) => number = given,
         Err(error) => {
-        for (value, slot) in program.values.iter().zip(&mut slots) {
-            if matches!(value.role, Role::Step { .. }) {
-                *slot = None;
+            for (value, slot) in program.values.iter().zip(&mut slots) {
+                if matches!(value.role, Role::Step { .. }) {
+                    *slot = None;
+                }
             }
-        }
-        result = Err(error);
+            result = Err(error);
         }
     }
     if result.is_err() {

@@ -66,8 +66,7 @@ pub(super) fn view_of(
 ) -> Result<Data> {
     let layout =
         || Layout { shape: from.clone(), strides: data.strides.clone(), offset: data.offset };
-    let with =
-        |l: Layout| Data { strides: l.strides, offset: l.offset, ..data.clone() };
+    let with = |l: Layout| Data { strides: l.strides, offset: l.offset, ..data.clone() };
     match view {
         ViewOp::Transpose(perm) => Ok(with(layout().transpose(perm))),
         ViewOp::Broadcast => Ok(with(layout().broadcast(shape))),

@@ -1,7 +1,8 @@
 // Attention by Hopper's tensor cores (wgmma, sm_90a): many queries, half types, no mask.
 //
-// A block is two groups of four warps that compute, 64 queries each, and one warp that brings tiles of
-// BM queries and BN keys and values into shared memory by the tensor copy engine. Tiles lie as panels of
+// A block is two groups of four warps that compute, 64 queries each, and a third of which one thread brings
+// tiles of BM queries and BN keys and values into shared memory by the tensor copy engine, and which leaves
+// its registers to the others. Tiles lie as panels of
 // 64 features (128 bytes a row), swizzled, as the matrix instructions read them. A block works through
 // tiles of queries one after the other, and the next ones are brought while the last are finished.
 //
@@ -142,7 +143,7 @@ DEVICE Work work_of(const Problem &p, u32 id, u32 tiles) {
 #ifdef ENTRY_hopper
 #define TILE_BYTES (128 * D * 2)
 
-KERNEL __launch_bounds__(288, 1) hopper(const Problem p, const __grid_constant__ TensorMap qmap,
+KERNEL __launch_bounds__(384, 1) hopper(const Problem p, const __grid_constant__ TensorMap qmap,
                                         const __grid_constant__ TensorMap kmap,
                                         const __grid_constant__ TensorMap vmap, u32 tiles, u32 total) {
     BEGIN;
@@ -170,171 +171,173 @@ KERNEL __launch_bounds__(288, 1) hopper(const Problem p, const __grid_constant__
     __syncthreads();
     u32 nq = 0, nk = 0, nv = 0; // tiles so far
 
-    if (warp == 8) {
-        if (lane != 0) return;
-        for (u32 id = blockIdx.x; id < total; id += gridDim.x) {
-            Work w = work_of(p, id, tiles);
-            if (w.first == w.last) continue;
-            barrier_wait(q_empty, nq & 1 ^ 1);
-            barrier_expect(q_full, TILE_BYTES);
-            for (int d = 0; d < PANELS; ++d) bring(qs + d * BM * 128, &qmap, q_full, d * 64, w.i0, w.h, w.b);
-            ++nq;
-            for (u32 t = w.first; t < w.last; ++t) {
-                u32 s = nk & 1, parity = nk >> 1 & 1 ^ 1;
-                barrier_wait(k_empty + 8 * s, parity);
-                barrier_expect(k_full + 8 * s, TILE_BYTES);
-                for (int d = 0; d < PANELS; ++d) {
-                    bring(ks + s * TILE_BYTES + d * BN * 128, &kmap, k_full + 8 * s, d * 64, t * BN, w.kh, w.b);
+    if (warp >= 8) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 24;");
+        if (threadIdx.x == 256) {
+            for (u32 id = blockIdx.x; id < total; id += gridDim.x) {
+                Work w = work_of(p, id, tiles);
+                if (w.first == w.last) continue;
+                barrier_wait(q_empty, nq & 1 ^ 1);
+                barrier_expect(q_full, TILE_BYTES);
+                for (int d = 0; d < PANELS; ++d) bring(qs + d * BM * 128, &qmap, q_full, d * 64, w.i0, w.h, w.b);
+                ++nq;
+                for (u32 t = w.first; t < w.last; ++t) {
+                    u32 s = nk & 1, parity = nk >> 1 & 1 ^ 1;
+                    barrier_wait(k_empty + 8 * s, parity);
+                    barrier_expect(k_full + 8 * s, TILE_BYTES);
+                    for (int d = 0; d < PANELS; ++d) {
+                        bring(ks + s * TILE_BYTES + d * BN * 128, &kmap, k_full + 8 * s, d * 64, t * BN, w.kh, w.b);
+                    }
+                    barrier_wait(v_empty + 8 * s, parity);
+                    barrier_expect(v_full + 8 * s, TILE_BYTES);
+                    for (int d = 0; d < PANELS; ++d) {
+                        bring(vs + s * TILE_BYTES + d * BN * 128, &vmap, v_full + 8 * s, d * 64, t * BN, w.kh, w.b);
+                    }
+                    ++nk;
                 }
-                barrier_wait(v_empty + 8 * s, parity);
-                barrier_expect(v_full + 8 * s, TILE_BYTES);
-                for (int d = 0; d < PANELS; ++d) {
-                    bring(vs + s * TILE_BYTES + d * BN * 128, &vmap, v_full + 8 * s, d * 64, t * BN, w.kh, w.b);
-                }
-                ++nk;
             }
         }
-        return;
-    }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 240;");
+        u32 group = warp / 4, g = lane / 4, c = lane % 4;
+        const float scale = float(p.scale) * LOG2E; // positive
+        for (u32 id = blockIdx.x; id < total; id += gridDim.x) {
+            Work w = work_of(p, id, tiles);
+            // Rows of this thread, and what all rows of the group see.
+            u32 row0 = w.i0 + group * 64 + warp % 4 * 16 + g;
+            u32 from[2], to[2], all_from, all_to, unused;
+            visible(p, min(row0, p.queries - 1), from[0], to[0]);
+            visible(p, min(row0 + 8, p.queries - 1), from[1], to[1]);
+            visible(p, min(w.i0 + group * 64, p.queries - 1), unused, all_to);
+            visible(p, min(w.i0 + group * 64 + 63, p.queries - 1), all_from, unused);
+            float o[D / 2], s[64], top[2] = {-INFINITY32, -INFINITY32}, sum[2] = {0.0f, 0.0f};
+            u32 a[BN / 16][4];
+#pragma unroll
+            for (int i = 0; i < D / 2; ++i) o[i] = 0.0f;
 
-    u32 group = warp / 4, g = lane / 4, c = lane % 4;
-    const float scale = float(p.scale) * LOG2E; // positive
-    for (u32 id = blockIdx.x; id < total; id += gridDim.x) {
-        Work w = work_of(p, id, tiles);
-        // Rows of this thread, and what all rows of the group see.
-        u32 row0 = w.i0 + group * 64 + warp % 4 * 16 + g;
-        u32 from[2], to[2], all_from, all_to, unused;
-        visible(p, min(row0, p.queries - 1), from[0], to[0]);
-        visible(p, min(row0 + 8, p.queries - 1), from[1], to[1]);
-        visible(p, min(w.i0 + group * 64, p.queries - 1), unused, all_to);
-        visible(p, min(w.i0 + group * 64 + 63, p.queries - 1), all_from, unused);
-        float o[D / 2], s[64], top[2] = {-INFINITY32, -INFINITY32}, sum[2] = {0.0f, 0.0f};
-        u32 a[BN / 16][4];
+            auto multiply_keys = [&]() {
+                u32 stage = ks + (nk & 1) * TILE_BYTES;
+                barrier_wait(k_full + 8 * (nk & 1), nk >> 1 & 1);
+                fence();
 #pragma unroll
-        for (int i = 0; i < D / 2; ++i) o[i] = 0.0f;
-
-        auto multiply_keys = [&]() {
-            u32 stage = ks + (nk & 1) * TILE_BYTES;
-            barrier_wait(k_full + 8 * (nk & 1), nk >> 1 & 1);
-            fence();
-#pragma unroll
-            for (int d = 0; d < D / 16; ++d) {
-                u32 left = qs + d / 4 * BM * 128 + group * 64 * 128 + d % 4 * 32;
-                u32 right = stage + d / 4 * BN * 128 + d % 4 * 32;
-                scores(s, matrix(left, 16), matrix(right, 16), d > 0);
-            }
-            commit();
-        };
-        auto multiply_values = [&]() {
-            u32 stage = vs + (nv & 1) * TILE_BYTES;
-            barrier_wait(v_full + 8 * (nv & 1), nv >> 1 & 1);
-            fence();
-#pragma unroll
-            for (int d = 0; d < BN / 16; ++d) values(o, a[d], matrix(stage + d * 16 * 128, BN * 128));
-            commit();
-        };
-        float rescale[2];
-        // Scores of tile `t` become weights; `rescale` is what earlier sums are multiplied by.
-        auto weigh = [&](u32 t) {
-            u32 j0 = t * BN;
-            if (j0 < all_from || j0 + BN > min(all_to, p.keys)) {
-#pragma unroll
-                for (int i = 0; i < 64; ++i) {
-                    u32 j = j0 + i / 4 * 8 + 2 * c + i % 2;
-                    int r = i / 2 % 2;
-                    if (j < from[r] || j >= to[r]) s[i] = -INFINITY32;
+                for (int d = 0; d < D / 16; ++d) {
+                    u32 left = qs + d / 4 * BM * 128 + group * 64 * 128 + d % 4 * 32;
+                    u32 right = stage + d / 4 * BN * 128 + d % 4 * 32;
+                    scores(s, matrix(left, 16), matrix(right, 16), d > 0);
                 }
-            }
-            float most[2] = {top[0], top[1]};
+                commit();
+            };
+            auto multiply_values = [&]() {
+                u32 stage = vs + (nv & 1) * TILE_BYTES;
+                barrier_wait(v_full + 8 * (nv & 1), nv >> 1 & 1);
+                fence();
 #pragma unroll
-            for (int i = 0; i < 64; ++i) most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i]);
+                for (int d = 0; d < BN / 16; ++d) values(o, a[d], matrix(stage + d * 16 * 128, BN * 128));
+                commit();
+            };
+            float rescale[2];
+            // Scores of tile `t` become weights; `rescale` is what earlier sums are multiplied by.
+            auto weigh = [&](u32 t) {
+                u32 j0 = t * BN;
+                if (j0 < all_from || j0 + BN > min(all_to, p.keys)) {
 #pragma unroll
-            for (int r = 0; r < 2; ++r) {
-                most[r] = fmaxf(most[r], __shfl_xor_sync(0xffffffffu, most[r], 1));
-                most[r] = fmaxf(most[r], __shfl_xor_sync(0xffffffffu, most[r], 2));
-                float shift = most[r] == -INFINITY32 ? 0.0f : most[r] * scale;
-                rescale[r] = power(fmaf(top[r], scale, -shift));
-                top[r] = most[r];
-                float part = 0.0f;
-#pragma unroll
-                for (int i = 0; i < 32; ++i) {
-                    int at = i / 2 * 4 + 2 * r + i % 2;
-                    s[at] = power(fmaf(s[at], scale, -shift));
-                    part += s[at];
+                    for (int i = 0; i < 64; ++i) {
+                        u32 j = j0 + i / 4 * 8 + 2 * c + i % 2;
+                        int r = i / 2 % 2;
+                        if (j < from[r] || j >= to[r]) s[i] = -INFINITY32;
+                    }
                 }
-                sum[r] = fmaf(sum[r], rescale[r], part);
-            }
-        };
-        auto pack = [&]() {
+                float most[2] = {top[0], top[1]};
 #pragma unroll
-            for (int d = 0; d < BN / 16; ++d)
+                for (int i = 0; i < 64; ++i) most[i / 2 % 2] = fmaxf(most[i / 2 % 2], s[i]);
 #pragma unroll
-                for (int i = 0; i < 4; ++i) a[d][i] = Pair<T>::pack(s[8 * d + 2 * i], s[8 * d + 2 * i + 1]);
-        };
+                for (int r = 0; r < 2; ++r) {
+                    most[r] = fmaxf(most[r], __shfl_xor_sync(0xffffffffu, most[r], 1));
+                    most[r] = fmaxf(most[r], __shfl_xor_sync(0xffffffffu, most[r], 2));
+                    float shift = most[r] == -INFINITY32 ? 0.0f : most[r] * scale;
+                    rescale[r] = power(fmaf(top[r], scale, -shift));
+                    top[r] = most[r];
+                    float part = 0.0f;
+#pragma unroll
+                    for (int i = 0; i < 32; ++i) {
+                        int at = i / 2 * 4 + 2 * r + i % 2;
+                        s[at] = power(fmaf(s[at], scale, -shift));
+                        part += s[at];
+                    }
+                    sum[r] = fmaf(sum[r], rescale[r], part);
+                }
+            };
+            auto pack = [&]() {
+#pragma unroll
+                for (int d = 0; d < BN / 16; ++d)
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) a[d][i] = Pair<T>::pack(s[8 * d + 2 * i], s[8 * d + 2 * i + 1]);
+            };
 
-        if (w.first < w.last) {
-            barrier_wait(q_full, nq & 1);
-            multiply_keys();
-            done<0>();
-            settle(s);
-            if (lane == 0) barrier_arrive(k_empty + 8 * (nk & 1));
-            ++nk;
-            weigh(w.first);
-            pack();
-            for (u32 t = w.first + 1; t < w.last; ++t) {
+            if (w.first < w.last) {
+                barrier_wait(q_full, nq & 1);
                 multiply_keys();
-                multiply_values();
-                done<1>();
+                done<0>();
                 settle(s);
                 if (lane == 0) barrier_arrive(k_empty + 8 * (nk & 1));
                 ++nk;
-                weigh(t);
+                weigh(w.first);
+                pack();
+                for (u32 t = w.first + 1; t < w.last; ++t) {
+                    multiply_keys();
+                    multiply_values();
+                    done<1>();
+                    settle(s);
+                    if (lane == 0) barrier_arrive(k_empty + 8 * (nk & 1));
+                    ++nk;
+                    weigh(t);
+                    done<0>();
+                    settle(o);
+                    if (lane == 0) barrier_arrive(v_empty + 8 * (nv & 1));
+                    ++nv;
+                    if (__any_sync(0xffffffffu, rescale[0] != 1.0f || rescale[1] != 1.0f)) {
+#pragma unroll
+                        for (int i = 0; i < D / 2; ++i) o[i] *= rescale[i / 2 % 2];
+                    }
+                    pack();
+                }
+                if (lane == 0) barrier_arrive(q_empty);
+                ++nq;
+                multiply_values();
                 done<0>();
                 settle(o);
                 if (lane == 0) barrier_arrive(v_empty + 8 * (nv & 1));
                 ++nv;
-                if (__any_sync(0xffffffffu, rescale[0] != 1.0f || rescale[1] != 1.0f)) {
-#pragma unroll
-                    for (int i = 0; i < D / 2; ++i) o[i] *= rescale[i / 2 % 2];
-                }
-                pack();
             }
-            if (lane == 0) barrier_arrive(q_empty);
-            ++nq;
-            multiply_values();
-            done<0>();
-            settle(o);
-            if (lane == 0) barrier_arrive(v_empty + 8 * (nv & 1));
-            ++nv;
-        }
 
-        bool wrong[2];
+            bool wrong[2];
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-            float all = sum[r];
-            all += __shfl_xor_sync(0xffffffffu, all, 1);
-            all += __shfl_xor_sync(0xffffffffu, all, 2);
-            float factor = finish(p, w.h, top[r] * scale * LN2, all);
-            u32 i = row0 + 8 * r;
-            T *out = p.out + ((u64(w.b) * p.heads + w.h) * p.queries + i) * D;
-            wrong[r] = !finite(all);
+            for (int r = 0; r < 2; ++r) {
+                float all = sum[r];
+                all += __shfl_xor_sync(0xffffffffu, all, 1);
+                all += __shfl_xor_sync(0xffffffffu, all, 2);
+                float factor = finish(p, w.h, top[r] * scale * LN2, all);
+                u32 i = row0 + 8 * r;
+                T *out = p.out + ((u64(w.b) * p.heads + w.h) * p.queries + i) * D;
+                wrong[r] = !finite(all);
 #pragma unroll
-            for (int n = 0; n < D / 8; ++n) {
-                float x = o[4 * n + 2 * r] * factor, y = o[4 * n + 2 * r + 1] * factor;
-                wrong[r] = wrong[r] || !finite(x) || !finite(y);
-                if (i < p.queries) *(u32 *)(out + n * 8 + 2 * c) = Pair<T>::pack(x, y);
+                for (int n = 0; n < D / 8; ++n) {
+                    float x = o[4 * n + 2 * r] * factor, y = o[4 * n + 2 * r + 1] * factor;
+                    wrong[r] = wrong[r] || !finite(x) || !finite(y);
+                    if (i < p.queries) *(u32 *)(out + n * 8 + 2 * c) = Pair<T>::pack(x, y);
+                }
             }
-        }
-        u32 low = __ballot_sync(0xffffffffu, wrong[0]), high = __ballot_sync(0xffffffffu, wrong[1]);
-        if (low | high) {
-            for (u32 r = 0; r < 16; ++r) {
-                u32 i = w.i0 + group * 64 + warp % 4 * 16 + r;
-                if (((r < 8 ? low : high) >> (r % 8 * 4) & 15) == 0 || i >= p.queries) continue;
-                Row<D / 32> exact;
-                u32 start, end;
-                visible(p, i, start, end);
-                exact.walk(p, w.b, w.h, i, start, end, query_of(p, w.b, w.h, i));
-                exact.write(p, w.h, (u64(w.b) * p.heads + w.h) * p.queries + i, 0);
+            u32 low = __ballot_sync(0xffffffffu, wrong[0]), high = __ballot_sync(0xffffffffu, wrong[1]);
+            if (low | high) {
+                for (u32 r = 0; r < 16; ++r) {
+                    u32 i = w.i0 + group * 64 + warp % 4 * 16 + r;
+                    if (((r < 8 ? low : high) >> (r % 8 * 4) & 15) == 0 || i >= p.queries) continue;
+                    Row<D / 32> exact;
+                    u32 start, end;
+                    visible(p, i, start, end);
+                    exact.walk(p, w.b, w.h, i, start, end, query_of(p, w.b, w.h, i));
+                    exact.write(p, w.h, (u64(w.b) * p.heads + w.h) * p.queries + i, 0);
+                }
             }
         }
     }
