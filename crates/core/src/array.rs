@@ -1,5 +1,6 @@
 //! Making arrays from Rust values, and reading them back.
 
+use crate::device::launch::confirm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
 use crate::eval::view::{copied, copy_to};
@@ -357,7 +358,7 @@ impl Array {
                 .operands([(self.0.dtype, self.0.shape.clone())])
                 .at(call_site()));
         }
-        self.eval()?;
+        eval::compute(&[self])?;
         let data = self.data()?;
         match data.home() {
             HOST => {
@@ -388,7 +389,7 @@ impl Array {
 
     /// Writes the elements to `dst`, aligned memory of at least `nbytes` bytes.
     fn copy_out(&self, dst: *mut u8) -> Result<()> {
-        self.eval()?;
+        eval::compute(&[self])?;
         let (node, data) = (&*self.0, self.data()?);
         if node.shape.size() == 0 {
             return Ok(());
@@ -397,12 +398,27 @@ impl Array {
         match data.home() {
             HOST => copy_to(HOST, &data, shape, dtype, dst),
             place => {
-                let row_major = lazul_ir::layout::is_row_major(shape, &data.strides);
+                let (row_major, bytes) = (
+                    lazul_ir::layout::is_row_major(shape, &data.strides),
+                    shape.size() * dtype.size(),
+                );
+                let number = data.number;
                 let data = if row_major { data } else { copied(place, &data, shape, dtype)? };
                 // SAFETY: row-major data on the device; the caller vouches for `dst`.
-                unsafe { data.download(place, dtype, dst, shape.size() * dtype.size()) }
+                unsafe { data.download(place, dtype, dst, bytes) }?;
+                // A copy says nothing of what it is a copy of.
+                confirm(place, number)
             }
         }
+    }
+
+    /// Waits for the evaluation that this is from, if a device may yet show that to be wrong.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        let data = match &*self.0.lock() {
+            State::Ready { data, .. } if data.number > 0 => data.clone(),
+            _ => return Ok(()),
+        };
+        data.confirm()
     }
 
     /// Memory and layout of an evaluated array.

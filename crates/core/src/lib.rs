@@ -46,7 +46,7 @@ pub use control::{
 };
 pub use dot::export_to_dot;
 pub use error::{Error, ErrorKind, Result};
-pub use eval::{async_eval, eval, explain, fusion, set_fusion};
+pub use eval::{async_eval, eval, eval_ahead, explain, fusion, set_fusion};
 pub use ints::{IntoAxes, IntoInts};
 pub use lazul_ir::{BlockFormat, Complex32, DType, Element, Quantization, Shape, bf16, f16};
 pub use lazul_macros::Tree;

@@ -64,9 +64,9 @@ pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
     }
 }
 
-/// Sets how many bytes live arrays may take in the host's memory, and in that of each device in use; returns
-/// the host's old limit. The default is 80 % of the machine's memory, or the environment variable
-/// `LAZUL_MEMORY_LIMIT`, and what a device has.
+/// Sets how many bytes live arrays may take in the host's memory; returns the old limit. The default is 80 % of
+/// the machine's memory, or the environment variable `LAZUL_MEMORY_LIMIT`. A device may use all that it has,
+/// unless [`set_device_limit`] says otherwise.
 ///
 /// ```standalone_crate
 /// use lazul_core::{memory, prelude::*};
@@ -77,9 +77,6 @@ pub fn set_device_limit(device: Device, bytes: usize) -> Option<usize> {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 pub fn set_limit(bytes: usize) -> usize {
-    opened().for_each(|(_, device)| {
-        device.set_memory_limit(bytes);
-    });
     crate::eval::backend().set_memory_limit(bytes)
 }
 

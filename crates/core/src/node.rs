@@ -96,6 +96,8 @@ pub(crate) struct Data {
     pub(crate) storage: Storage,
     pub(crate) strides: Strides,
     pub(crate) offset: usize,
+    /// The evaluation that it is from, where a device may yet show that to be wrong; or 0.
+    pub(crate) number: u64,
 }
 
 /// The memory behind an evaluated array.
@@ -110,19 +112,21 @@ pub(crate) enum Storage {
 impl Clone for Data {
     fn clone(&self) -> Data {
         let strides = Strides::from_slice(&self.strides);
-        Data { storage: self.storage.clone(), strides, offset: self.offset }
+        let (offset, number) = (self.offset, self.number);
+        Data { storage: self.storage.clone(), strides, offset, number }
     }
 }
 
 impl Data {
     /// One value over a shape of `rank` axes.
     pub(crate) fn constant(value: Scalar, rank: usize) -> Data {
-        Data { storage: Storage::Inline(value), strides: Strides::from_elem(0, rank), offset: 0 }
+        let strides = Strides::from_elem(0, rank);
+        Data { storage: Storage::Inline(value), strides, offset: 0, number: 0 }
     }
 
     /// A buffer in row-major order.
     pub(crate) fn contiguous(buffer: Buffer, shape: &Shape) -> Data {
-        Data { storage: Storage::Buffer(buffer), strides: shape.strides(), offset: 0 }
+        Data { storage: Storage::Buffer(buffer), strides: shape.strides(), offset: 0, number: 0 }
     }
 }
 

@@ -109,7 +109,10 @@ impl Attention<'_> {
         }
         if self.suits_tensor_cores(exec) {
             let group = q[1] / k[1];
-            return if group * q[2] <= FEW { self.decode(exec) } else { self.prefill(exec) };
+            if group * q[2] <= FEW {
+                return self.decode(exec);
+            }
+            return if self.suits_hopper(exec) { self.hopper(exec) } else { self.prefill(exec) };
         }
         let size = self.q.dtype.compute().size();
         // Few rows leave most of a device idle, unless keys are split among blocks.
@@ -194,6 +197,39 @@ impl Attention<'_> {
         let grid = Grid::new(splits, 128).and(tiles, batches).shared(4 * 16 * (dv + 4) * 4);
         exec.launch(Key::Family(Family::Flash, "decode", self.tensor_defs()), grid, &args)?;
         self.combine(exec, rows, splits, partial.ptr)
+    }
+
+    /// What the kernel for Hopper is made for: many queries, no mask, 64 or 128 features.
+    fn suits_hopper(&self, exec: &Exec<'_>) -> bool {
+        let (q, d) = (&self.q.shape, self.q.shape[3]);
+        let positive =
+            |v: &View| v.strides[..3].iter().zip(&v.shape).all(|(&s, &n)| n == 1 || s > 0);
+        exec.device().info().capability == (9, 0)
+            && self.mask.is_none()
+            && self.scale > 0.0
+            && q[2] > 64
+            && matches!(d, 64 | 128)
+            && self.v.shape[3] == d
+            && [&self.q, &self.k, &self.v].into_iter().all(positive)
+            && q[0] * q[1] * q[2].div_ceil(128) < 1 << 31
+    }
+
+    fn hopper(&self, exec: &Exec<'_>) -> Result<()> {
+        let (q, d) = (&self.q.shape, self.q.shape[3]);
+        let mut defs = self.tensor_defs();
+        let half = if self.q.dtype == DType::F16 { "\"f16\"" } else { "\"bf16\"" };
+        defs.push(("TYPE", Value::Text(half)));
+        let tiles = q[2].div_ceil(128);
+        let total = q[0] * q[1] * tiles;
+        let mut args = Args::new();
+        self.push(exec, &mut args);
+        for view in [&self.q, &self.k, &self.v] {
+            args.push_words(&exec.tensor_map(view, [64, 128])?);
+        }
+        args.push(tiles as u32).push(total as u32);
+        let blocks = total.min(exec.device().info().multiprocessors as usize);
+        let grid = Grid::new(blocks, 384).shared(5 * 128 * d * 2 + 1024);
+        exec.launch(Key::Family(Family::Hopper, "hopper", defs), grid, &args)
     }
 
     fn prefill(&self, exec: &Exec<'_>) -> Result<()> {

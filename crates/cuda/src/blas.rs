@@ -135,6 +135,7 @@ impl Blas {
             DType::F64 => (&raw const one64).cast(),
             _ => one32.as_ptr().cast(),
         };
+        let raw = stream.raw()?;
         // Row-major matrices are the library's transposed: outᵀ = bᵀ · aᵀ.
         // SAFETY: descriptors live for ever, addresses are the caller's, the workspace is this
         // stream's own.
@@ -155,7 +156,7 @@ impl Blas {
                 &plan.algorithm,
                 workspace as *mut c_void,
                 plan.workspace,
-                stream.raw.cast(),
+                raw.cast(),
             )
         }
         .map_err(failed)?;
@@ -165,12 +166,12 @@ impl Blas {
     /// The stream's workspace. Allocated outside of the pool, since a graph may be being recorded.
     fn workspace(&self, stream: &Stream) -> Result<u64> {
         let mut all = self.workspaces.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(ptr) = all.get(&(stream.raw as usize)) {
+        if let Some(ptr) = all.get(&stream.id()) {
             return Ok(*ptr);
         }
         let mut ptr = 0;
         cu!(cuMemAlloc_v2(&mut ptr, WORKSPACE))?;
-        all.insert(stream.raw as usize, ptr);
+        all.insert(stream.id(), ptr);
         Ok(ptr)
     }
 

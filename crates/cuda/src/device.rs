@@ -7,6 +7,7 @@
 use crate::blas::Blas;
 use crate::driver::{self, DeviceInfo, cu, sys};
 use crate::error::Unavailable;
+use crate::hash::Map;
 use crate::kernel::Kernel;
 use crate::memory::{Accounts, Kept};
 use crate::nvrtc::{self, Compiler};
@@ -14,7 +15,6 @@ use crate::source::Key;
 use crate::stream::Stream;
 use crate::transfer::Moved;
 use lazul_ir::{OpError, Place};
-use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, RwLock};
 
 /// The oldest generation that kernels are written for: Turing.
@@ -29,7 +29,7 @@ pub struct Device {
     /// None on a device that only compiles.
     pub(crate) raw: Option<Raw>,
     pub(crate) compiler: &'static Compiler,
-    pub(crate) kernels: RwLock<HashMap<Key, Kernel>>,
+    pub(crate) kernels: RwLock<Map<Key, Kernel>>,
     pub(crate) accounts: Accounts,
     pub(crate) kept: Kept,
     pub(crate) moved: Moved,
@@ -37,6 +37,8 @@ pub struct Device {
     /// Whether kernels are launched while their predecessors run.
     pub(crate) early: bool,
     stream: OnceLock<Stream>,
+    /// For copies that need not wait for all that is enqueued.
+    pub(crate) copies: OnceLock<Stream>,
 }
 
 /// The driver's handles.
@@ -118,6 +120,7 @@ impl Device {
             blas: OnceLock::new(),
             early,
             stream: OnceLock::new(),
+            copies: OnceLock::new(),
         })))
     }
 

@@ -1,7 +1,7 @@
 //! What families use to enqueue work: launches, scratch memory, copies into plain layouts.
 
 use crate::device::Device;
-use crate::driver::cu;
+use crate::driver::{cu, sys};
 use crate::error::{Result, Unsupported};
 use crate::kernel::{Args, Grid};
 use crate::layout::{Rows, View};
@@ -32,7 +32,7 @@ impl<'a> Exec<'a> {
     /// Enqueues a kernel.
     pub(crate) fn launch(&self, key: Key, grid: Grid, args: &Args) -> Result<()> {
         let kernel = self.device().kernel(key)?;
-        Ok(kernel.launch(self.stream.raw, grid, args, self.device().early)?)
+        Ok(self.stream.launch(kernel, grid, args)?)
     }
 
     /// Memory until the job is enqueued.
@@ -50,7 +50,7 @@ impl<'a> Exec<'a> {
         if bytes == 0 || dst == src || self.device().is_compile_only() {
             return Ok(());
         }
-        Ok(cu!(cuMemcpyDtoDAsync_v2(dst, src, bytes, self.stream.raw))?)
+        Ok(cu!(cuMemcpyDtoDAsync_v2(dst, src, bytes, self.stream.raw()?))?)
     }
 
     /// Fills bytes on the device.
@@ -58,7 +58,42 @@ impl<'a> Exec<'a> {
         if bytes == 0 || self.device().is_compile_only() {
             return Ok(());
         }
-        Ok(cu!(cuMemsetD8Async(dst, value, bytes, self.stream.raw))?)
+        Ok(cu!(cuMemsetD8Async(dst, value, bytes, self.stream.raw()?))?)
+    }
+
+    /// A description of `(batch, head, row, feature)` memory of a half type for the tensor copy engine,
+    /// which brings boxes of `[features, rows]`, swizzled in lines of 128 bytes.
+    pub(crate) fn tensor_map(&self, view: &View, tile: [u32; 2]) -> Result<[u64; 16]> {
+        use sys::CUtensorMapDataType_enum as D;
+        if self.device().is_compile_only() {
+            return Ok([0; 16]);
+        }
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let kind = match view.dtype {
+            DType::F16 => D::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+            _ => D::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+        };
+        let sizes = [3, 2, 1, 0].map(|a| view.shape[a] as u64);
+        // An axis of length one may have any stride; it is never stepped along.
+        let step = |a: usize| if view.shape[a] == 1 { 16 } else { view.strides[a] as u64 * 2 };
+        let steps = [2, 1, 0].map(step);
+        let tile = [tile[0], tile[1], 1, 1];
+        let ones = [1u32; 4];
+        cu!(cuTensorMapEncodeTiled(
+            &mut map,
+            kind,
+            4,
+            view.ptr as *mut _,
+            sizes.as_ptr(),
+            steps.as_ptr(),
+            tile.as_ptr(),
+            ones.as_ptr(),
+            sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            sys::CUtensorMapSwizzle_enum::CU_TENSOR_MAP_SWIZZLE_128B,
+            sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        ))?;
+        Ok(map.opaque)
     }
 
     /// The operand itself if `fits`, or else a row-major copy, which lives as long as the answer.

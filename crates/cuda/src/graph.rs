@@ -34,10 +34,10 @@ impl Stream {
         device.enter()?;
         // Relaxed: loading a kernel for the first time is allowed.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        cu!(cuStreamBeginCapture_v2(self.raw, mode))?;
+        cu!(cuStreamBeginCapture_v2(self.raw()?, mode))?;
         let result = f();
         let mut graph = std::ptr::null_mut();
-        let ended = cu!(cuStreamEndCapture(self.raw, &mut graph));
+        let ended = cu!(cuStreamEndCapture(self.raw()?, &mut graph));
         if let Err(e) = result {
             if ended.is_ok() && !graph.is_null() {
                 let _ = cu!(cuGraphDestroy(graph));
@@ -60,7 +60,7 @@ impl Stream {
     /// The driver's.
     pub fn replay(&self, graph: &mut Graph) -> Result<(), RunError> {
         self.device().enter()?;
-        cu!(cuGraphLaunch(graph.raw, self.raw))?;
+        cu!(cuGraphLaunch(graph.raw, self.raw()?))?;
         Ok(())
     }
 }

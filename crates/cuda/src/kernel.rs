@@ -12,6 +12,9 @@ use std::ffi::c_void;
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel(sys::CUfunction);
 
+/// Addresses of a launch's arguments.
+pub(crate) type Pointers = SmallVec<[*mut c_void; 16]>;
+
 // SAFETY: a handle that the driver lets any thread use; it lives as long as the process.
 unsafe impl Send for Kernel {}
 // SAFETY: as above.
@@ -27,7 +30,7 @@ pub(crate) fn code(
     key: &Key,
 ) -> Result<Vec<u8>, String> {
     let source = key.source();
-    let (options, machine) = compiler.options(capability);
+    let (options, machine) = compiler.options(capability, key.is_bound());
     let version = format!("{}.{}", compiler.version.0, compiler.version.1);
     let name = cache::key(&[source.as_bytes(), options.join(" ").as_bytes(), version.as_bytes()]);
     if let Some(code) = cache::folder().and_then(|folder| cache::load(folder, &name)) {
@@ -74,7 +77,7 @@ fn load(code: &[u8], entry: &str) -> Result<Kernel, OpError> {
 }
 
 /// Arguments of a launch, by value.
-#[derive(Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Args {
     words: SmallVec<[u64; 48]>,
     starts: SmallVec<[u32; 16]>,
@@ -104,10 +107,25 @@ impl Args {
         Args::default()
     }
 
+    /// The addresses of the arguments, valid while they stay where they are.
+    pub(crate) fn pointers(&self) -> Pointers {
+        let at = |&s: &u32| self.words[s as usize..].as_ptr().cast_mut().cast::<c_void>();
+        self.starts.iter().map(at).collect()
+    }
+
     /// Adds a number (or an address).
     pub(crate) fn push(&mut self, value: impl Plain) -> &mut Args {
         self.begin();
         self.field(value);
+        self
+    }
+
+    /// Adds 64-bit words, a structure.
+    pub(crate) fn push_words(&mut self, words: &[u64]) -> &mut Args {
+        self.begin();
+        words.iter().for_each(|&w| {
+            self.field(w);
+        });
         self
     }
 
@@ -141,7 +159,7 @@ impl Args {
 }
 
 /// How many threads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Grid {
     pub(crate) blocks: [u32; 3],
     pub(crate) threads: [u32; 3],
@@ -171,6 +189,24 @@ impl Grid {
 }
 
 impl Kernel {
+    pub(crate) fn raw(self) -> sys::CUfunction {
+        self.0
+    }
+
+    /// A number for it.
+    pub(crate) fn id(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Asks for as much shared memory as a launch needs, where that is more than every kernel may have.
+    pub(crate) fn prepare(self, grid: Grid) -> Result<(), OpError> {
+        if grid.shared > 48 << 10 {
+            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            cu!(cuFuncSetAttribute(self.0, most, grid.shared as i32))?;
+        }
+        Ok(())
+    }
+
     /// Enqueues the kernel; `early` lets its blocks take their places while the kernel before it runs.
     pub(crate) fn launch(
         self,
@@ -182,15 +218,8 @@ impl Kernel {
         if self.0.is_null() {
             return Ok(());
         }
-        if grid.shared > 48 << 10 {
-            let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            cu!(cuFuncSetAttribute(self.0, most, grid.shared as i32))?;
-        }
-        let mut pointers: SmallVec<[*mut c_void; 16]> = args
-            .starts
-            .iter()
-            .map(|&s| args.words[s as usize..].as_ptr().cast_mut().cast::<c_void>())
-            .collect();
+        self.prepare(grid)?;
+        let mut pointers = args.pointers();
         let ([gx, gy, gz], [bx, by, bz]) = (grid.blocks, grid.threads);
         let params = pointers.as_mut_ptr();
         let extra = std::ptr::null_mut();

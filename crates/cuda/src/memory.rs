@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::driver::{cu, sys};
 use crate::stream::Stream;
 use lazul_ir::{BlockSource, Buffer, ErrorKind, MemoryStats, OpError, Place};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 /// Sizes are rounded up to this: the alignment that kernels may count on.
@@ -61,13 +61,14 @@ impl Accounts {
     }
 }
 
-/// Freed blocks of the device's own stream, by size.
+/// Freed blocks of the device's own stream, by size. The one with the lowest address is handed out first,
+/// so that what an evaluation gets does not depend on the order in which others let theirs go.
 #[derive(Default)]
 pub(crate) struct Kept(Mutex<Blocks>);
 
 #[derive(Default)]
 struct Blocks {
-    by_size: HashMap<usize, Vec<u64>>,
+    by_size: HashMap<usize, BTreeSet<u64>>,
     bytes: usize,
 }
 
@@ -78,7 +79,7 @@ impl Kept {
 
     fn take(&self, bytes: usize) -> Option<u64> {
         self.with(|b| {
-            let ptr = b.by_size.get_mut(&bytes)?.pop()?;
+            let ptr = b.by_size.get_mut(&bytes)?.pop_first()?;
             b.bytes -= bytes;
             Some(ptr)
         })
@@ -89,7 +90,7 @@ impl Kept {
         self.with(|b| {
             let fits = b.bytes.saturating_add(bytes) <= limit;
             if fits {
-                b.by_size.entry(bytes).or_default().push(ptr);
+                b.by_size.entry(bytes).or_default().insert(ptr);
                 b.bytes += bytes;
             }
             fits
@@ -150,12 +151,12 @@ impl Device {
         }
         self.enter()?;
         let mut ptr = 0;
-        let first = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw));
+        let first = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw()?));
         match first {
             Ok(()) => Ok(ptr),
             Err(e) if e.kind() == ErrorKind::OutOfMemory => {
                 self.clear_cache();
-                let again = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw));
+                let again = cu!(cuMemAllocFromPoolAsync(&mut ptr, bytes, raw.pool, stream.raw()?));
                 again.map(|()| ptr).map_err(|e| match e.kind() {
                     ErrorKind::OutOfMemory => self.out_of_memory(bytes),
                     _ => e,
@@ -183,17 +184,17 @@ impl Device {
                 return;
             }
         }
-        if self.raw.is_some() && self.enter().is_ok() {
-            // What can fail here is a device that has failed already, which its next use will tell.
-            let _ = cu!(cuMemFreeAsync(ptr, stream.raw));
+        // What can fail here is a device that has failed already, which its next use will tell.
+        if let (true, Ok(()), Ok(raw)) = (self.raw.is_some(), self.enter(), stream.raw()) {
+            let _ = cu!(cuMemFreeAsync(ptr, raw));
         }
     }
 
     /// Gives all cached memory back to the device, once the work that uses it is done.
     pub fn clear_cache(&self) {
-        if let (Some(raw), Ok(())) = (self.raw, self.enter()) {
+        if let (Some(raw), Ok(()), Ok(stream)) = (self.raw, self.enter(), self.stream().raw()) {
             for ptr in self.kept.drain() {
-                let _ = cu!(cuMemFreeAsync(ptr, self.stream().raw));
+                let _ = cu!(cuMemFreeAsync(ptr, stream));
             }
             let _ = self.stream().sync();
             let _ = cu!(cuMemPoolTrimTo(raw.pool, 0));
@@ -278,11 +279,11 @@ mod tests {
     fn blocks_are_kept_by_size_and_up_to_a_limit() {
         let kept = Kept::default();
         assert!(kept.put(1, 256, 600) && kept.put(2, 256, 600) && !kept.put(3, 256, 600));
-        assert_eq!((kept.take(512), kept.take(256), kept.with(|b| b.bytes)), (None, Some(2), 256));
+        assert_eq!((kept.take(512), kept.take(256), kept.with(|b| b.bytes)), (None, Some(1), 256));
         assert!(kept.put(4, 512, usize::MAX));
         let mut all = kept.drain();
         all.sort_unstable();
-        assert_eq!((all, kept.with(|b| b.bytes), kept.take(256)), (vec![1, 4], 0, None));
+        assert_eq!((all, kept.with(|b| b.bytes), kept.take(256)), (vec![2, 4], 0, None));
     }
 
     #[test]

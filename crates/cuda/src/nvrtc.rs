@@ -88,12 +88,13 @@ impl Compiler {
 
     /// Options that decide what is made of a source for compute capability `capability`, and whether
     /// that is machine code. A compiler older than the device makes portable code (PTX), which the
-    /// driver translates.
-    pub(crate) fn options(&self, capability: (u32, u32)) -> (Vec<String>, bool) {
+    /// driver translates. `bound` code runs on this very generation only.
+    pub(crate) fn options(&self, capability: (u32, u32), bound: bool) -> (Vec<String>, bool) {
         let arch = (capability.0 * 10 + capability.1) as c_int;
         let known = self.architectures.binary_search(&arch).is_ok();
         let nearest = self.architectures.iter().rev().find(|a| **a <= arch).copied();
         let target = match known {
+            true if bound => format!("--gpu-architecture=sm_{arch}a"),
             true => format!("--gpu-architecture=sm_{arch}"),
             false => format!("--gpu-architecture=compute_{}", nearest.unwrap_or(arch)),
         };

@@ -65,6 +65,7 @@ impl Stream {
             }
             Prim::Sort { axis } => sort::sort(exec, *axis as usize, false, job),
             Prim::ArgSort { axis } => sort::sort(exec, *axis as usize, true, job),
+            Prim::SearchSorted { right } => sort::search(exec, *right, job),
             Prim::Matmul => matmul::matmul(exec, job),
             Prim::Gather { axes } => index::gather(exec, axes, job),
             Prim::GatherAxis { axis } => index::gather_axis(exec, *axis as usize, job),
@@ -76,7 +77,6 @@ impl Stream {
             Prim::Concatenate { axis } => copy::concatenate(exec, *axis as usize, job),
             Prim::RandomBits => random::bits(exec, job),
             Prim::Quantized(QuantizedOp::FakeQuantize(_) | QuantizedOp::GatherMatmul { .. })
-            | Prim::SearchSorted { .. }
             | Prim::Conv(_)
             | Prim::Fft { .. }
             | Prim::Linalg(_)
@@ -114,11 +114,7 @@ pub fn lacks(work: &Work<'_>) -> Option<&'static str> {
             | QuantizedOp::Dequantize(q)
             | QuantizedOp::Matmul { quantization: q, .. },
         ) => (!q.is_affine() || q.bits() == 1).then_some("only affine codes of two bits and more"),
-        Prim::SearchSorted { .. }
-        | Prim::Conv(_)
-        | Prim::Fft { .. }
-        | Prim::Linalg(_)
-        | Prim::Grouped(_) => Some(NO_FAMILY),
+        Prim::Conv(_) | Prim::Fft { .. } | Prim::Linalg(_) | Prim::Grouped(_) => Some(NO_FAMILY),
         _ => None,
     }
 }

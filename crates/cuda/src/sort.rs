@@ -1,4 +1,4 @@
-//! Stable sorting along an axis, NaN last: tiles in shared memory, then merges.
+//! Stable sorting along an axis, NaN last: tiles in shared memory, then merges; and searching what is sorted.
 
 use crate::error::Result;
 use crate::exec::Exec;
@@ -92,4 +92,37 @@ fn lines(exec: &Exec<'_>, axis: usize, positions: bool, from: &View, to: &View) 
         at = 1 - at;
     }
     Ok(())
+}
+
+/// `sorted (b, n), values (b, m)` → how many of a row come before each value, `(b, m)`.
+pub(crate) fn search(exec: &Exec<'_>, right: bool, job: &Job<'_>) -> Result<()> {
+    let out = &job.outputs[0];
+    if out.size() == 0 {
+        return Ok(());
+    }
+    // The result may be the memory of an operand, which other values are still compared with.
+    let apart = |i: usize| {
+        let view = View::of(&job.inputs[i]);
+        let shared = view.ptr == out.ptr as u64;
+        exec.plain(view, !shared)
+    };
+    let (sorted, values) = (apart(0)?, apart(1)?);
+    let (sorted, values) = (&sorted.view, &values.view);
+    let (n, count) = (sorted.shape[1], out.size());
+    if count >= 1 << 38 {
+        return exec.unsupported("2^38 values and more");
+    }
+    let wide = sorted.dtype.size() == 8;
+    let defs = defs![
+        T = sorted.dtype,
+        K = if wide { "u64" } else { "u32" },
+        POSITIONS = true,
+        RIGHT = right
+    ];
+    let mut args = Args::new();
+    args.push(sorted.ptr).push(values.ptr).push(out.ptr as u64).push(count as u64);
+    args.push(n as u32).push(values.shape[1] as u32);
+    args.push(sorted.strides[0] as i64).push(sorted.strides[1] as i64);
+    args.push(values.strides[0] as i64).push(values.strides[1] as i64);
+    exec.launch(Key::Family(Family::Search, "search", defs), Grid::cover(count, 256), &args)
 }

@@ -14,14 +14,17 @@ pub(crate) enum Family {
     Attention,
     Copy,
     Flash,
+    Hopper,
     Index,
     Matmul,
+    Notes,
     Quantized,
     Random,
     Reduce,
     Rope,
     Rows,
     Scan,
+    Search,
     Sort,
 }
 
@@ -37,16 +40,26 @@ impl Family {
             Family::Flash => {
                 &[include_str!("kernels/attention_row.cu"), include_str!("kernels/flash.cu")]
             }
+            Family::Hopper => {
+                &[include_str!("kernels/attention_row.cu"), include_str!("kernels/hopper.cu")]
+            }
             Family::Index => &[include_str!("kernels/index.cu")],
             Family::Matmul => &[include_str!("kernels/matmul.cu")],
+            Family::Notes => &[include_str!("kernels/notes.cu")],
             Family::Quantized => &[include_str!("kernels/quantized.cu")],
             Family::Random => &[include_str!("kernels/random.cu")],
             Family::Reduce => &[include_str!("kernels/reduce.cu")],
             Family::Rope => &[include_str!("kernels/rope.cu")],
             Family::Rows => &[include_str!("kernels/rows.cu")],
             Family::Scan => &[include_str!("kernels/scan.cu")],
+            Family::Search => &[include_str!("kernels/sort.cu"), include_str!("kernels/search.cu")],
             Family::Sort => &[include_str!("kernels/sort.cu")],
         }
+    }
+
+    /// Whether it uses instructions that only the very generation at hand has.
+    fn is_bound(self) -> bool {
+        self == Family::Hopper
     }
 
     /// Whether it uses the element-wise functions.
@@ -123,6 +136,11 @@ impl Key {
             Key::Family(_, entry, _) => entry,
             Key::Fused(_) => "fused",
         }
+    }
+
+    /// Whether it must be compiled for the generation at hand alone.
+    pub(crate) fn is_bound(&self) -> bool {
+        matches!(self, Key::Family(family, ..) if family.is_bound())
     }
 
     /// The whole text to compile.

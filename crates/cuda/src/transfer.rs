@@ -110,7 +110,7 @@ impl Stream {
         self.device().enter()?;
         let moved = &self.device().moved;
         if src.len() <= SMALL {
-            cu!(cuMemcpyHtoDAsync_v2(dst as u64, src.as_ptr().cast(), src.len(), self.raw))?;
+            cu!(cuMemcpyHtoDAsync_v2(dst as u64, src.as_ptr().cast(), src.len(), self.raw()?))?;
         } else {
             self.with_staging(|pieces| {
                 let mut sent: [Option<Event>; 2] = [None, None];
@@ -121,7 +121,7 @@ impl Stream {
                     }
                     piece.bytes_mut()[..part.len()].copy_from_slice(part);
                     let to = dst as u64 + (i * PIECE) as u64;
-                    cu!(cuMemcpyHtoDAsync_v2(to, piece.ptr.cast(), part.len(), self.raw))?;
+                    cu!(cuMemcpyHtoDAsync_v2(to, piece.ptr.cast(), part.len(), self.raw()?))?;
                     *sent = Some(self.record()?);
                 }
                 // The pieces go back only when they have been read.
@@ -160,13 +160,13 @@ impl Stream {
         self.device().enter()?;
         let total = dst.len() as u64;
         if dst.len() <= SMALL {
-            cu!(cuMemcpyDtoHAsync_v2(dst.as_mut_ptr().cast(), src as u64, dst.len(), self.raw))?;
+            cu!(cuMemcpyDtoHAsync_v2(dst.as_mut_ptr().cast(), src as u64, dst.len(), self.raw()?))?;
             self.sync()?;
         } else {
             self.with_staging(|pieces| {
                 let start = |i: usize, len: usize, piece: &Pinned| -> Result<Event, OpError> {
                     let from = src as u64 + (i * PIECE) as u64;
-                    cu!(cuMemcpyDtoHAsync_v2(piece.ptr.cast(), from, len, self.raw))?;
+                    cu!(cuMemcpyDtoHAsync_v2(piece.ptr.cast(), from, len, self.raw()?))?;
                     self.record()
                 };
                 let len = dst.len();
@@ -188,6 +188,41 @@ impl Stream {
         Ok(())
     }
 
+    /// As [`Stream::read`], of what evaluation `number` or one before it wrote: does not wait for what was
+    /// enqueued since, if it is little.
+    ///
+    /// # Errors
+    /// The driver's, if the device failed.
+    ///
+    /// # Safety
+    /// As [`Stream::read`].
+    pub unsafe fn read_after(
+        &self,
+        dst: &mut [u8],
+        src: *const u8,
+        number: u64,
+    ) -> Result<(), OpError> {
+        let device = self.device();
+        if number == 0 || dst.is_empty() || dst.len() > SMALL || device.is_compile_only() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.read(dst, src) };
+        }
+        device.enter()?;
+        let copies = match device.copies.get() {
+            Some(stream) => stream,
+            None => {
+                let stream = Stream::new(device)?;
+                device.copies.get_or_init(|| stream)
+            }
+        };
+        copies.follow(self, number)?;
+        let raw = copies.raw()?;
+        cu!(cuMemcpyDtoHAsync_v2(dst.as_mut_ptr().cast(), src as u64, dst.len(), raw))?;
+        copies.sync()?;
+        device.moved.down.fetch_add(dst.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Enqueues a copy of pinned bytes to the device.
     ///
     /// # Errors
@@ -198,7 +233,7 @@ impl Stream {
     /// the copy is done.
     pub unsafe fn upload_pinned(&self, dst: *mut u8, src: &Pinned) -> Result<(), OpError> {
         self.device().enter()?;
-        cu!(cuMemcpyHtoDAsync_v2(dst as u64, src.ptr.cast(), src.len, self.raw))?;
+        cu!(cuMemcpyHtoDAsync_v2(dst as u64, src.ptr.cast(), src.len, self.raw()?))?;
         self.device().moved.up.fetch_add(src.len as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -213,7 +248,7 @@ impl Stream {
     /// copy is done.
     pub unsafe fn download_pinned(&self, dst: &mut Pinned, src: *const u8) -> Result<(), OpError> {
         self.device().enter()?;
-        cu!(cuMemcpyDtoHAsync_v2(dst.ptr.cast(), src as u64, dst.len, self.raw))?;
+        cu!(cuMemcpyDtoHAsync_v2(dst.ptr.cast(), src as u64, dst.len, self.raw()?))?;
         self.device().moved.down.fetch_add(dst.len as u64, Ordering::Relaxed);
         Ok(())
     }
@@ -235,7 +270,7 @@ impl Stream {
         let (Some(here), Some(there)) = (self.device().raw, from.raw) else { return Ok(()) };
         self.device().enter()?;
         let (to, at) = (dst as u64, src as u64);
-        cu!(cuMemcpyPeerAsync(to, here.context, at, there.context, bytes, self.raw))?;
+        cu!(cuMemcpyPeerAsync(to, here.context, at, there.context, bytes, self.raw()?))?;
         self.device().moved.across.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }

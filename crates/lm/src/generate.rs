@@ -5,7 +5,7 @@ use crate::cache::KvCache;
 use crate::error::{Error, Result};
 use crate::models::LanguageModel;
 use crate::sample::{Sampler, Sampling};
-use lazul_core::{Array, DType, async_eval, concatenate, eval};
+use lazul_core::{Array, DType, concatenate, eval, eval_ahead};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -80,9 +80,9 @@ impl<'m> Tokens<'m> {
         progress(0, prompt.len());
         let step = options.prefill_step_size.max(1);
         let tokens = |part: &[u32]| Array::from_slice(part, [1, part.len()]);
-        // All but the last token fill the cache; logits are wanted for that one only.
-        while prompt.len() - done > 1 {
-            let end = (done + step).min(prompt.len() - 1);
+        // The last tokens are a step like those that follow: logits are wanted for the very last only.
+        while prompt.len() - done > step {
+            let end = done + step;
             let _ = model.features(&tokens(&prompt[done..end]), cache)?;
             eval(cache.iter().flat_map(KvCache::arrays))?;
             if options.cancel.as_ref().is_some_and(|c| c.load(Relaxed)) {
@@ -106,19 +106,24 @@ impl<'m> Tokens<'m> {
             prompt_tokens: prompt.len(),
             prefill: Duration::ZERO,
         };
+        let last = tokens(&prompt[done..]);
         if generation.left > 0 {
-            let first = generation.step(&tokens(&prompt[prompt.len() - 1..]))?;
+            let first = generation.step(&last)?;
             first.eval()?;
             generation.next = Some(first);
+        } else {
+            let _ = model.features(&last, generation.cache)?;
+            eval(generation.cache.iter().flat_map(KvCache::arrays))?;
         }
         progress(prompt.len(), prompt.len());
         generation.prefill = start.elapsed();
         Ok(generation)
     }
 
-    /// Starts to compute the token after `token (1, 1)`.
-    fn step(&mut self, token: &Array) -> Result<Array> {
-        let features = self.model.features(token, self.cache)?; // (1, 1, d)
+    /// Starts to compute the token after `tokens (1, t)`.
+    fn step(&mut self, tokens: &Array) -> Result<Array> {
+        let features = self.model.features(tokens, self.cache)?; // (1, t, d)
+        let features = features.slice_axis(1, -1, None); // (1, 1, d)
         let logits = self.model.logits(&features)?.reshape([-1]); // (vocabulary,)
         let next = self.sampler.sample(&logits, self.recent.as_ref())?; // (1,)
         if let Some(recent) = &mut self.recent {
@@ -127,7 +132,7 @@ impl<'m> Tokens<'m> {
             let from = long.dim(0)?.saturating_sub(context) as i64;
             *recent = long.slice_axis(0, from, None);
         }
-        async_eval([&next])?;
+        eval_ahead([&next])?;
         Ok(next)
     }
 

@@ -3,6 +3,7 @@
 //! Figures are the process' own, so tests take turns.
 
 use lazul_core::device::{Device, fallbacks, reset_fallbacks, set_default_device, with_device};
+use lazul_core::eval_ahead;
 use lazul_core::prelude::*;
 use lazul_core::{ByteSource, Error, ErrorKind, memory};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -204,6 +205,57 @@ fn indices_out_of_bounds_are_errors_of_their_program_alone() -> Result {
             Err(e) => assert!(e.to_string().contains("was given to"), "{e}"),
         }
     }
+    Ok(())
+}
+
+/// What is not waited for is looked at when something comes back: never a wrong value.
+#[test]
+fn what_runs_ahead_fails_wherever_it_is_used() -> Result {
+    let _turn = turn();
+    let x = host(|| arange(10, DType::F32).contiguous());
+    let (good, bad) = (Array::from_slice(&[3i32, 9], [2]), Array::from_slice(&[3i32, 12], [2]));
+    eval([&x, &good, &bad])?;
+    // Each step begins before the one before it is read, as when tokens are generated.
+    let mut last = on(|| x.take(&good, 0));
+    for step in 0..20 {
+        let next = on(|| last.take(Array::from_slice(&[1i32, 0], [2]), 0) + step as f32);
+        eval_ahead([&next])?;
+        assert!(last.to_vec::<f32>()?.len() == 2);
+        last = next;
+    }
+    let sum: f32 = (0..20).sum::<i32>() as f32;
+    assert_eq!(last.to_vec::<f32>()?, [3.0 + sum, 9.0 + sum]);
+    // More than may be pending, none of them read.
+    let many: Vec<Array> = (0..30).map(|i| on(|| x.take(&good, 0) + i as f32)).collect();
+    many.iter().try_for_each(|y| eval_ahead([y]))?;
+    assert_eq!(many[29].to_vec::<f32>()?, [32.0, 38.0]);
+    many[3].eval()?;
+
+    let y = on(|| x.take(&bad, 0) + 1.0);
+    let line = line!() - 1;
+    eval_ahead([&y])?;
+    let view = y.reshape([2, 1]);
+    let behind = on(|| &y * 2.0);
+    eval_ahead([&behind])?;
+    let is_bad = |result: Result<()>, what: &str| {
+        let error = result.expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Index, "{what}");
+        assert!(error.to_string().contains(&format!("devices.rs:{line}")), "{what}: {error}");
+    };
+    is_bad(y.to_vec::<f32>().map(drop), "what met it");
+    is_bad(y.eval(), "what met it, again");
+    is_bad(behind.to_vec::<f32>().map(drop), "what was made of it meanwhile");
+    is_bad(view.to_vec::<f32>().map(drop), "a view");
+    is_bad(on(|| &y + 1.0).eval(), "what is made of it now");
+    is_bad(host(|| &y + 1.0).eval(), "and on the host");
+    assert_eq!(on(|| x.take(&good, 0)).to_vec::<f32>()?, [3.0, 9.0], "the next program is well");
+    // One that is waited for knows its own faults from those before it.
+    let ahead = on(|| x.take(&bad, 0) - 1.0);
+    eval_ahead([&ahead])?;
+    let after = on(|| x.take(&good, 0) - 1.0);
+    after.eval()?;
+    assert_eq!(after.to_vec::<f32>()?, [2.0, 8.0]);
+    assert_eq!(ahead.to_vec::<f32>().map_err(|e| e.kind()), Err(ErrorKind::Index));
     Ok(())
 }
 

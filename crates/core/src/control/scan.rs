@@ -187,7 +187,7 @@ fn slice(data: &Data, i: usize) -> Data {
     let step = data.strides.first().copied().unwrap_or(0);
     let offset = (data.offset as isize + step * i as isize) as usize;
     let strides: Strides = data.strides.iter().skip(1).copied().collect();
-    Data { storage: data.storage.clone(), strides, offset }
+    Data { storage: data.storage.clone(), strides, offset, number: data.number }
 }
 
 /// Row-major memory that slices are written into.

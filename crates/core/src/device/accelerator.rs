@@ -3,6 +3,7 @@
 //! A [`Place`] is a number: the host's memory is 0, that of NVIDIA device `i` is `1 + i`. Devices are
 //! opened when they are first asked for; one that cannot be had is a reason in one line, for ever.
 
+use super::launch::Launches;
 use super::{DeviceInfo, cuda};
 use crate::error::{Error, ErrorKind, Result};
 use lazul_ir::{Buffer, FastOp, HOST, Job, MemoryStats, Place, Prim, QuantizedOp, Work};
@@ -22,6 +23,16 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         Refusal::Failed(error)
     }
+}
+
+/// An index out of bounds that a device met.
+#[derive(Debug)]
+pub(crate) struct Met {
+    /// The number of the evaluation in which it was; none for the one under way.
+    pub(crate) evaluation: Option<u64>,
+    /// Its job's tag.
+    pub(crate) tag: u32,
+    pub(crate) error: Error,
 }
 
 /// A device with memory of its own, that runs jobs in the order in which they are enqueued.
@@ -59,9 +70,40 @@ pub(crate) trait Accelerator: Send + Sync {
     /// Waits for what was enqueued.
     fn wait(&self) -> Result<()>;
 
+    /// Copies from the device what evaluation `number` or one before it wrote, and waits for that alone.
+    ///
+    /// # Safety
+    /// `src` must be live memory of this device.
+    unsafe fn download_after(&self, dst: &mut [u8], src: *const u8, number: u64) -> Result<()>;
+
+    /// Enqueues writing eight bytes.
+    ///
+    /// # Safety
+    /// `dst` must be live memory of this device, aligned to eight bytes.
+    unsafe fn poke(&self, dst: *mut u8, bits: u64) -> Result<()>;
+
+    /// An evaluation begins; those of one form have the same key, a hint by which the device may know what
+    /// comes.
+    fn begin(&self, key: u64) -> Result<()>;
+
+    /// The evaluation that began is enqueued; it is number `number` from now on. What it met of indices out
+    /// of bounds, if it is `fallible`, is noted as its own.
+    fn end(&self, number: u64, fallible: bool) -> Result<()>;
+
+    /// Waits until evaluation `number` is done.
+    fn wait_until(&self, number: u64) -> Result<()>;
+
+    /// Whether an evaluation that has ended is known to have met an index out of bounds; waits for nothing.
+    fn is_faulty(&self) -> bool;
+
     /// Waits for what was enqueued; answers the first index out of bounds that was noted since the last
-    /// call, with its job's tag.
-    fn take_fault(&self) -> Result<Option<(u32, Error)>>;
+    /// call.
+    fn take_fault(&self) -> Result<Option<Met>>;
+
+    /// How kernels were launched so far.
+    fn launches(&self) -> Launches {
+        Launches::default()
+    }
 
     /// Memory figures, of this device alone.
     fn memory(&self) -> MemoryStats;

@@ -21,10 +21,11 @@ pub(super) use with::{count, open};
 
 #[cfg(feature = "cuda")]
 mod with {
-    use super::super::accelerator::Refusal;
+    use super::super::accelerator::{Met, Refusal};
+    use super::super::launch::Launches;
     use super::super::{DeviceInfo, DeviceKind};
     use super::Accelerator;
-    use crate::error::{Error, Result};
+    use crate::error::Result;
     use lazul_cuda::{Device, PLACES, RunError, Unsupported};
     use lazul_ir::{Buffer, Job, MemoryStats, Work};
     use std::panic::catch_unwind;
@@ -98,8 +99,46 @@ mod with {
             self.stream().sync()
         }
 
-        fn take_fault(&self) -> Result<Option<(u32, Error)>> {
-            self.stream().take_fault()
+        unsafe fn download_after(&self, dst: &mut [u8], src: *const u8, number: u64) -> Result<()> {
+            // SAFETY: the caller's promise.
+            unsafe { self.stream().read_after(dst, src, number) }
+        }
+
+        unsafe fn poke(&self, dst: *mut u8, bits: u64) -> Result<()> {
+            // SAFETY: the caller's promise.
+            unsafe { self.stream().poke(dst, bits) }
+        }
+
+        fn begin(&self, key: u64) -> Result<()> {
+            self.stream().begin(key)
+        }
+
+        fn end(&self, number: u64, fallible: bool) -> Result<()> {
+            self.stream().end(number, fallible)
+        }
+
+        fn wait_until(&self, number: u64) -> Result<()> {
+            self.stream().wait_until(number)
+        }
+
+        fn is_faulty(&self) -> bool {
+            self.stream().is_faulty()
+        }
+
+        fn take_fault(&self) -> Result<Option<Met>> {
+            let met = self.stream().take_fault()?;
+            Ok(met.map(|m| Met { evaluation: m.evaluation, tag: m.tag, error: m.error }))
+        }
+
+        fn launches(&self) -> Launches {
+            let f = self.stream().launches();
+            Launches {
+                single: f.single,
+                graphs: f.made,
+                replays: f.replayed,
+                replayed: f.kernels,
+                changed: f.changed,
+            }
         }
 
         fn memory(&self) -> MemoryStats {

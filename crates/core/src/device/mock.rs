@@ -5,7 +5,7 @@
 //! it is written and after it is freed, indices out of bounds show late, and some work is refused: all as
 //! with real devices.
 
-use super::accelerator::{Accelerator, MOCK, Refusal};
+use super::accelerator::{Accelerator, MOCK, Met, Refusal};
 use super::{DeviceInfo, DeviceKind};
 use crate::error::{Error, ErrorKind, Result};
 use lazul_cpu::CpuBackend;
@@ -26,7 +26,10 @@ const ALIGNMENT: usize = 256;
 struct State {
     /// Live blocks: where they begin (behind) and their bytes.
     blocks: BTreeMap<usize, usize>,
-    fault: Option<(u32, Error)>,
+    /// The first that was met, and the evaluation in which it was, once that has ended.
+    fault: Option<Met>,
+    /// The last evaluation that ended.
+    ended: u64,
     stats: MemoryStats,
 }
 
@@ -222,7 +225,7 @@ impl Accelerator for Mock {
                         output.ptr.write_bytes(filled, output.size() * output.dtype.size());
                     }
                 }
-                self.with(|s| s.fault.get_or_insert((tag, error)).0);
+                self.with(|s| s.fault.get_or_insert(Met { evaluation: None, tag, error }).tag);
                 Ok(())
             }
             Err(error) => Err(Refusal::Failed(error)),
@@ -249,7 +252,45 @@ impl Accelerator for Mock {
         Ok(())
     }
 
-    fn take_fault(&self) -> Result<Option<(u32, Error)>> {
+    unsafe fn download_after(&self, dst: &mut [u8], src: *const u8, number: u64) -> Result<()> {
+        if number > self.with(|s| s.ended) {
+            let message = format!("evaluation {number} has not ended");
+            return Err(Error::new(ErrorKind::Internal, "mock", message));
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.download(dst, src) }
+    }
+
+    unsafe fn poke(&self, dst: *mut u8, bits: u64) -> Result<()> {
+        let dst = self.behind(dst, 0..8)?;
+        // SAFETY: eight bytes of live memory, as was just seen.
+        unsafe { dst.cast::<u64>().write(bits) };
+        Ok(())
+    }
+
+    fn begin(&self, _key: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&self, number: u64, fallible: bool) -> Result<()> {
+        self.with(|s| {
+            s.ended = s.ended.max(number);
+            if let (Some(met @ Met { evaluation: None, .. }), true) = (&mut s.fault, fallible) {
+                met.evaluation = Some(number);
+            }
+        });
+        Ok(())
+    }
+
+    fn wait_until(&self, _number: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_faulty(&self) -> bool {
+        self.with(|s| matches!(s.fault, Some(Met { evaluation: Some(_), .. })))
+    }
+
+    fn take_fault(&self) -> Result<Option<Met>> {
         Ok(self.with(|s| s.fault.take()))
     }
 

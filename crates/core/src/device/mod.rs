@@ -17,7 +17,7 @@ mod mock;
 pub(crate) mod replica;
 pub(crate) mod stream;
 
-pub use launch::{Fallback, fallbacks, reset_fallbacks};
+pub use launch::{Fallback, Launches, fallbacks, launches, reset_fallbacks};
 pub use stream::{
     Stream, default_stream, new_stream, set_default_stream, synchronize, with_stream,
 };

@@ -6,6 +6,7 @@
 //! replicas.
 
 use super::accelerator::{Accelerator, accelerator};
+use super::launch;
 use crate::error::Result;
 use crate::eval::backend;
 use crate::node::{Data, Storage};
@@ -45,6 +46,7 @@ impl Data {
     /// `self` stays where it is.
     #[inline]
     pub(crate) fn at(&self, place: Place, dtype: DType) -> Result<Held> {
+        launch::trusted(self.number)?;
         if place == HOST
             && let Some(ptr) = self.host(dtype)
         {
@@ -57,12 +59,17 @@ impl Data {
     fn brought(&self, place: Place, dtype: DType) -> Result<Held> {
         match &self.storage {
             Storage::Buffer(buffer) => {
-                let there = replica(buffer, place)?;
+                let there = replica(buffer, place, self.number)?;
                 let ptr = there.ptr().wrapping_add(self.offset * dtype.size());
                 Ok(Held { ptr, constant: None })
             }
             Storage::Inline(value) => {
-                let (ptr, keep) = constant(place, value.bits)?;
+                // Integers are positions and lengths, which change from step to step.
+                let own = match dtype.is_integer() {
+                    true => launch::constant(place, value.bits)?,
+                    false => None,
+                };
+                let (ptr, keep) = own.map_or_else(|| constant(place, value.bits), Ok)?;
                 Ok(Held { ptr, constant: Some(keep) })
             }
         }
@@ -74,6 +81,17 @@ impl Data {
             Storage::Buffer(b) if b.place() != HOST && b.at(HOST).is_none() => b.place(),
             _ => HOST,
         }
+    }
+
+    /// Waits for the evaluation that the data is from, if a device may yet show that to be wrong; an error if
+    /// it is.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        let place = match &self.storage {
+            Storage::Buffer(b) if self.number > 0 && b.place() != HOST => b.place(),
+            _ => return launch::trusted(self.number),
+        };
+        accelerator(place)?.wait_until(self.number)?;
+        launch::confirm(place, self.number)
     }
 
     /// Whether the data is in `place` already.
@@ -94,17 +112,19 @@ impl Data {
         bytes: usize,
     ) -> Result<()> {
         let held = self.at(place, dtype)?;
+        launch::came_back();
         // SAFETY: the caller's promise; every byte is written.
         unsafe {
             dst.write_bytes(0, bytes);
             let dst = std::slice::from_raw_parts_mut(dst, bytes);
-            accelerator(place)?.download(dst, held.ptr)
+            accelerator(place)?.download_after(dst, held.ptr, self.number)?;
         }
+        launch::confirm(place, self.number)
     }
 }
 
 /// The memory in `place`, copied there if it is not there yet.
-fn replica(buffer: &Buffer, place: Place) -> Result<Buffer> {
+fn replica(buffer: &Buffer, place: Place, number: u64) -> Result<Buffer> {
     if let Some(there) = buffer.at(place) {
         return Ok(there);
     }
@@ -119,6 +139,8 @@ fn replica(buffer: &Buffer, place: Place) -> Result<Buffer> {
                 let dst = std::slice::from_raw_parts_mut(here.ptr(), bytes);
                 accelerator(buffer.place())?.download(dst, buffer.ptr())?;
             }
+            launch::came_back();
+            launch::confirm(buffer.place(), number)?;
             buffer.add_replica(here)
         }
     };

@@ -99,7 +99,7 @@ fn drain(number: u16) -> Result<()> {
 /// # Errors
 /// If no memory is left. What goes wrong in what was started is reported to who needs it.
 pub fn synchronize() -> Result<()> {
-    crate::eval::started_streams().into_iter().try_for_each(drain)?;
+    crate::eval::queue::started_streams().into_iter().try_for_each(drain)?;
     opened().try_for_each(|(_, device)| device.wait())
 }
 

@@ -13,19 +13,18 @@ pub(crate) mod claim;
 mod explain;
 mod fuse;
 pub(crate) mod plan;
+pub(crate) mod queue;
 pub(crate) mod run;
 pub(crate) mod view;
 
 pub use explain::explain;
 
-use crate::device::stream::stream_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
 use lazul_cpu::CpuBackend;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 /// The backend of the host, which is always there.
 pub(crate) fn backend() -> &'static dyn lazul_ir::Backend {
@@ -79,8 +78,14 @@ impl Ticket {
 /// stays lazy and may be asked for again.
 pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     let roots: SmallVec<[&Array; 8]> = arrays.into_iter().collect();
-    while let Some(program) = claim::claim(&roots)? {
-        match execute(program, true) {
+    compute(&roots)?;
+    roots.iter().try_for_each(|root| root.confirm())
+}
+
+/// Computes arrays; what [`eval_ahead`] started may still show to be wrong when it is read.
+pub(crate) fn compute(roots: &[&Array]) -> Result<()> {
+    while let Some(program) = claim::claim(roots)? {
+        match execute(program, Mode::Wait) {
             Outcome::Done(result) => return result,
             // What another evaluation could not compute is lazy again; whether these arrays need the
             // part that failed shows when it is claimed here.
@@ -105,62 +110,38 @@ pub fn eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
 /// The error of a wrong call that an array is built on. What goes wrong while computing is reported
 /// by the next evaluation that needs the result.
 pub fn async_eval<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
-    // Programs enter the queues in the order of their claims: one that waits for another must not
-    // stand before it.
-    static ORDER: Mutex<()> = Mutex::new(());
-    let mut roots: SmallVec<[&Array; 8]> = arrays.into_iter().collect();
-    let mut result = Ok(());
-    while let Some(first) = roots.first() {
-        let stream = stream_of(first);
-        let (here, others): (SmallVec<[&Array; 8]>, _) =
-            std::mem::take(&mut roots).into_iter().partition(|root| stream_of(root) == stream);
-        roots = others;
-        let order = ORDER.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(program) = claim::claim(&here)? else { continue };
-        let sent = match queue(stream) {
-            Some(queue) => queue.send(program).map_err(|mpsc::SendError(program)| program),
-            None => Err(program),
-        };
-        drop(order);
-        // A program that could not be sent runs here.
-        let ran = sent.or_else(|program| match execute(program, false) {
-            Outcome::Done(result) => result,
-            Outcome::OthersFailed(error) => Err(error),
-        });
-        result = result.and(ran);
-    }
-    result
+    queue::start(arrays.into_iter().collect(), Mode::Start)
 }
 
-/// The queues that were asked for, by stream.
-static QUEUES: Mutex<BTreeMap<u16, mpsc::Sender<claim::Program>>> = Mutex::new(BTreeMap::new());
-
-/// The streams in which something was started.
-pub(crate) fn started_streams() -> Vec<u16> {
-    QUEUES.lock().unwrap_or_else(|e| e.into_inner()).keys().copied().collect()
+/// As [`async_eval`], and does not wait for a device even where an index could be out of bounds: for loops
+/// in which a step begins before the one before it was looked at, as when tokens are generated.
+///
+/// ```
+/// use lazul_core::{eval_ahead, prelude::*};
+/// let x = arange(10, DType::I32);
+/// let index = x.slice_axis(0, 3, 4);
+/// let y = x.take(&index, 0);
+/// eval_ahead([&y])?;
+/// assert_eq!(y.item::<i32>()?, 3);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`async_eval`]. If a device meets an index out of bounds, everything that this call started, and what was
+/// started behind it, is that error wherever it is read or used, for good: it cannot be computed again.
+pub fn eval_ahead<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    queue::start(arrays.into_iter().collect(), Mode::Ahead)
 }
 
-/// The way to the thread that runs what [`async_eval`] starts in a stream, in order; none where no thread can
-/// be had.
-fn queue(stream: u16) -> Option<mpsc::Sender<claim::Program>> {
-    let mut queues = QUEUES.lock().unwrap_or_else(|e| e.into_inner());
-    if let Some(queue) = queues.get(&stream) {
-        return Some(queue.clone());
-    }
-    let (send, receive) = mpsc::channel();
-    std::thread::Builder::new()
-        .name(format!("lazul-eval-{stream}"))
-        .spawn(move || {
-            for program in receive {
-                // Errors stay in the ticket, and what was not computed stays lazy: whoever
-                // reads it next finds out. A panic must not end the queue.
-                let run = std::panic::AssertUnwindSafe(|| execute(program, false));
-                let _ = std::panic::catch_unwind(run);
-            }
-        })
-        .ok()?;
-    queues.insert(stream, send.clone());
-    Some(send)
+/// When an evaluation ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    /// When devices are done.
+    Wait,
+    /// When everything is enqueued, unless a device may find an index out of bounds.
+    Start,
+    /// When everything is enqueued.
+    Ahead,
 }
 
 /// How an evaluation ended.
@@ -171,9 +152,8 @@ enum Outcome {
     OthersFailed(Error),
 }
 
-/// Waits for what a program needs from others, runs it, and tells those who wait for it. With `wait`,
-/// devices are done when it returns; without, reading what it gave waits for them.
-fn execute(program: claim::Program, wait: bool) -> Outcome {
+/// Waits for what a program needs from others, runs it, and tells those who wait for it.
+fn execute(program: claim::Program, mode: Mode) -> Outcome {
     /// Finishes the ticket even if something below panics: nobody waits for ever.
     struct Finish(Arc<Ticket>);
     impl Drop for Finish {
@@ -198,7 +178,7 @@ fn execute(program: claim::Program, wait: bool) -> Outcome {
     if explain::asked() {
         eprint!("{}", explain::describe(&program, &plan));
     }
-    let result = run::run(&mut program, &plan, wait);
+    let result = run::run(&mut program, &plan, mode);
     // The program's hold on its arrays ends first: those who wait may then use up their memory.
     drop(program);
     finish.0.finish(result.clone());

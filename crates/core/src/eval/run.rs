@@ -5,6 +5,7 @@
 //! nobody else needs that any more: donation), and hands over a job. What a device has no kernel for runs
 //! on the host. Views only compute a layout.
 
+use super::Mode;
 use super::claim::{Program, Role, Value};
 use super::plan::{Fused, Plan, Work};
 use super::view::{copy_to, read, view_of};
@@ -35,11 +36,10 @@ struct Run<'a> {
 /// What a stage made: values and their data.
 type Results = SmallVec<[(u32, Data); 1]>;
 
-/// Runs a program and publishes its results; on an error, what was not computed is lazy again. With
-/// `wait`, devices are done when it returns.
-pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> {
+/// Runs a program and publishes its results; on an error, what was not computed is lazy again.
+pub(super) fn run(program: &mut Program, plan: &Plan, mode: Mode) -> Result<()> {
     let places = Places::choose(|place| suits(&program.values, place))?;
-    let evaluation = Evaluation::start();
+    let evaluation = Evaluation::start(plan as *const Plan as u64, mode);
     let slots = program.values.iter().map(take_leaf).collect();
     let gone = program.values.iter().any(|v| may_fail(v, places)).then(Vec::new);
     let (more, used_up) = Default::default();
@@ -48,18 +48,22 @@ pub(super) fn run(program: &mut Program, plan: &Plan, wait: bool) -> Result<()> 
     let mut slots = run.slots;
     let (more, gone) = (run.more, run.gone);
     // An index out of bounds on a device explains whatever else went wrong after it.
-    if let Err(error) = evaluation.finish(wait && result.is_ok()) {
-        for (value, slot) in program.values.iter().zip(&mut slots) {
-            if matches!(value.role, Role::Step { .. }) {
-                *slot = None;
+    let mut number = 0;
+    match evaluation.finish(result.is_ok()) {
+        Ok(given) => number = given,
+        Err(error) => {
+            for (value, slot) in program.values.iter().zip(&mut slots) {
+                if matches!(value.role, Role::Step { .. }) {
+                    *slot = None;
+                }
             }
+            result = Err(error);
         }
-        result = Err(error);
     }
     if result.is_err() {
         gone.into_iter().flatten().for_each(|(id, data)| slots[id as usize] = Some(data));
     }
-    publish(program, slots, more.into_inner(), result.is_ok());
+    publish(program, slots, more.into_inner(), result.is_ok(), number);
     result
 }
 
@@ -514,12 +518,13 @@ fn refused(why: &'static str) -> Error {
     Error::new(ErrorKind::Internal, "eval", why)
 }
 
-/// Gives every node its new state.
+/// Gives every node its new state; results are from evaluation `number`.
 fn publish(
     program: &mut Program,
     mut slots: Vec<Option<Data>>,
     mut all: Vec<(u32, Box<[Data]>)>,
     complete: bool,
+    number: u64,
 ) {
     for (id, value) in program.values.iter_mut().enumerate() {
         let data = slots[id].take();
@@ -535,9 +540,11 @@ fn publish(
             }
             Role::Step { op, inputs, .. } => {
                 let state = match data {
-                    Some(data) => {
+                    Some(mut data) => {
+                        data.number = data.number.max(number);
                         let at = all.iter().position(|(i, _)| *i as usize == id);
-                        let more = at.map(|at| all.swap_remove(at).1).unwrap_or_default();
+                        let mut more = at.map(|at| all.swap_remove(at).1).unwrap_or_default();
+                        more.iter_mut().for_each(|d| d.number = d.number.max(number));
                         let from = value.kept.then(|| Box::new(Origin { op, inputs }));
                         State::Ready { data, more, from }
                     }

@@ -66,8 +66,7 @@ pub(super) fn view_of(
 ) -> Result<Data> {
     let layout =
         || Layout { shape: from.clone(), strides: data.strides.clone(), offset: data.offset };
-    let with =
-        |l: Layout| Data { storage: data.storage.clone(), strides: l.strides, offset: l.offset };
+    let with = |l: Layout| Data { strides: l.strides, offset: l.offset, ..data.clone() };
     match view {
         ViewOp::Transpose(perm) => Ok(with(layout().transpose(perm))),
         ViewOp::Broadcast => Ok(with(layout().broadcast(shape))),
@@ -102,11 +101,7 @@ pub(super) fn view_of(
                 buffered && layout().is_contiguous() && (data.offset * a).is_multiple_of(b);
             if aligned {
                 let offset = data.offset * a / b;
-                return Ok(Data {
-                    storage: data.storage.clone(),
-                    strides: shape.strides(),
-                    offset,
-                });
+                return Ok(Data { strides: shape.strides(), offset, ..data.clone() });
             }
             let copied = copied(place, data, from, from_dtype)?;
             Ok(Data { strides: shape.strides(), ..copied })

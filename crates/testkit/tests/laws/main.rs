@@ -30,18 +30,27 @@ use std::sync::RwLock;
 /// Held by tests that rely on the process' setting of fusion; for writing by the one that changes it.
 static FUSION: RwLock<()> = RwLock::new(());
 
-/// Runs a law over all cases whose name contains what `LAZUL_LAW` says, if it says something.
+/// Runs a law over all cases whose name contains what `LAZUL_LAW` says, if it says something. With
+/// `LAZUL_LAW_TIMES=1` it names each case before it runs and tells how long it took.
 fn over_all(laws: &[fn(&Case, &mut Report)], changes_fusion: bool) {
     let wanted = std::env::var("LAZUL_LAW").unwrap_or_default();
+    let times = std::env::var_os("LAZUL_LAW_TIMES").is_some();
     let mut report = Report::new();
     for case in list::cases().iter().filter(|c| c.name.contains(&wanted)) {
         let _shared = (!changes_fusion).then(|| FUSION.read());
         let _alone = changes_fusion.then(|| FUSION.write());
+        let start = std::time::Instant::now();
+        if times {
+            eprint!("{}: ", case.name);
+        }
         for law in laws {
             let outcome = catch_unwind(AssertUnwindSafe(|| law(case, &mut report)));
             report.expect(format!("{}: no panic", case.name), outcome.is_ok(), || {
                 "a law panicked".to_string()
             });
+        }
+        if times {
+            eprintln!("{:.3} s", start.elapsed().as_secs_f64());
         }
     }
     report.finish();
