@@ -16,7 +16,9 @@ pub(crate) fn run(args: &FuseArgs) -> anyhow::Result<ExitCode> {
         bail!("a GGUF file has no tokenizer files to go with a folder: fuse needs a model folder");
     }
     let writer = FolderWriter::create(&args.save_path).context("--save-path")?;
-    load_adapters(&mut checkpoint.model, &args.adapter_path).context("--adapter-path")?;
+    for folder in &args.adapter_path {
+        load_adapters(&mut checkpoint.model, folder).context("--adapter-path")?;
+    }
     fuse(&mut *checkpoint.model, args.dequantize)?;
     let mut config = checkpoint.config.clone();
     if args.dequantize {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod generate;
 mod gguf;
 pub mod models;
+mod order;
 pub mod pretrain;
 mod publish;
 pub mod rope;

@@ -3,7 +3,7 @@
 //! [`Loader`] makes batches ahead of time in an order that a seed gives. [`fit`] runs compiled steps on a
 //! [`Session`], which is all that changes: model, optimizer's state, random generator, gradients of
 //! batches that wait for others. With a folder it writes `metrics.jsonl`, a page with the curves
-//! (`loss.html`) and [`Checkpoints`], from which a training goes on bit for bit as if it had not ended.
+//! (`loss.html`), events for TensorBoard and [`Checkpoints`], from which a training goes on bit for bit as if it had not ended.
 //!
 //! ```
 //! use lazul_core::prelude::*;
@@ -40,6 +40,7 @@ mod fit;
 mod metrics;
 mod progress;
 mod session;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 
