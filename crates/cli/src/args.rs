@@ -307,6 +307,14 @@ pub(crate) struct LoraArgs {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
+    /// Put several short examples into one row.
+    #[arg(long)]
+    pub(crate) pack: bool,
+
+    /// Write the adapters as PEFT reads them, to this folder; it needs neither --train nor --test.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) export_peft: Option<PathBuf>,
+
     /// Go on from the last checkpoint in the folder of adapters, as if the training had not ended.
     #[arg(long)]
     pub(crate) resume: bool,
@@ -342,6 +350,23 @@ pub(crate) struct FuseArgs {
     /// Write a model that is not quantized; otherwise one that was stays so.
     #[arg(long)]
     pub(crate) dequantize: bool,
+
+    /// Quantize the merged model to so many bits a number, in MLX's affine form.
+    #[arg(long, value_name = "BITS", conflicts_with = "dequantize",
+          value_parser = clap::value_parser!(u32).range(2..=8))]
+    pub(crate) q_bits: Option<u32>,
+
+    /// Numbers that share a scale.
+    #[arg(long, default_value_t = 64, requires = "q_bits", value_name = "SIZE")]
+    pub(crate) q_group_size: u32,
+
+    /// Write the merged model as a GGUF file too, matrices in f16.
+    #[arg(long)]
+    pub(crate) export_gguf: bool,
+
+    /// The name of that file in the folder.
+    #[arg(long, value_name = "FILE", default_value = "ggml-model-f16.gguf")]
+    pub(crate) gguf_path: PathBuf,
 
     /// Accepted for compatibility; code that comes with a model is never run.
     #[arg(long, hide = true)]

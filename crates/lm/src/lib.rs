@@ -29,5 +29,6 @@ pub use cache::{KvCache, Stored};
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
 pub use generate::GenerateOptions;
+pub use gguf::export_gguf;
 pub use sample::Sampling;
 pub use stream::{Finish, Piece, Stats, TextStream};

@@ -253,11 +253,13 @@ impl SelfAttention {
         let q = config.rope.forward(&q, offset)?;
         let k = config.rope.forward(&k, offset)?;
         let stored = cache.update(&k, &v)?; // (b, kv_heads, capacity, d)
-        let mask = match config.sliding_window {
-            Some(window) if offset + t > window => Mask::Window(window),
+        let window = config.sliding_window.filter(|&window| offset + t > window);
+        let mask = match (cache.segment_mask(window), window) {
+            (Some(mask), _) => Mask::Array(mask),
+            (None, Some(window)) => Mask::Window(window),
             // A single query sees every key in use.
-            _ if t > 1 => Mask::Causal,
-            _ => Mask::None,
+            (None, None) if t > 1 => Mask::Causal,
+            (None, None) => Mask::None,
         };
         let scale = (config.rope.score_scale / (d as f64).sqrt()) as f32;
         let how = Attention { scale, mask, length: stored.length.as_ref(), ..Default::default() };
@@ -294,7 +296,7 @@ impl LanguageModel for Llama {
                 if !self.grad_checkpoint || !cache.is_passing() {
                     return layer.forward(&h, cache, &self.config);
                 }
-                let run = |h: &Array| layer.forward(h, &mut KvCache::passing(), &self.config);
+                let run = |h: &Array| layer.forward(h, &mut cache.clone(), &self.config);
                 checkpoint(run)(&h)
             })?;
         }

@@ -43,11 +43,13 @@ mod adapters;
 mod config;
 mod data;
 mod optimizer;
+mod pack;
 mod peft;
 mod run;
 
 pub use adapters::{Tuned, attach, fuse, has_blocks, load_adapters, sizes, trainable};
 pub use config::{Features, LoraParameters, TuneConfig, TuneType};
 pub use data::{Batch, Example, batch, batches, load};
+pub use pack::{Packed, packed_batches, packed_loss, packs};
 pub use peft::save_peft;
 pub use run::{TrainOptions, evaluate, loss, prepare, train};

@@ -37,6 +37,8 @@ mod checkpoint;
 mod data;
 mod error;
 mod fit;
+#[cfg(feature = "images")]
+mod images;
 mod metrics;
 mod progress;
 mod session;
@@ -48,5 +50,7 @@ pub use checkpoint::{Checkpoints, Rejected, Saved};
 pub use data::{Batching, Loader, Position, batches, read_jsonl, read_texts};
 pub use error::{Error, Result};
 pub use fit::{Ending, Evaluate, Event, FitOptions, NotFinite, Outcome, Report, fit};
+#[cfg(feature = "images")]
+pub use images::ImageFolder;
 pub use progress::Progress;
 pub use session::Session;
