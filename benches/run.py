@@ -4,7 +4,8 @@
     python benches/run.py functions [--threads 2] [--rounds 3] [--only CASE...] [--json FILE]
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
     python benches/run.py gguf FOLDER [--prompt 512] [--new 64] [--rounds 3]
-    python benches/run.py cpu MODELS --gguf FOLDER [--threads 2] [--rounds 3] [--json FILE] [--only WORD...]
+parser.add_argument("--only", nargs="+", help="cases of `functions` or `train`; parts of their names for `cpu`, and `models`")
+parser.add_argument("--json", help="a file for the figures of `functions`, `cpu` and `train`")
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
 made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp. `cpu` measures what
@@ -278,18 +279,56 @@ def cpu(args):
             file.write("\n")
 
 
+def train(args):
+    cases = args.only or ["mlp", "conv", "full"] + (["lora"] if args.models else [])
+    peers = ["torch", "torch-compile", "mlx"]
+    print(f"training steps, tokens or examples a second; threads: {args.threads}; medians of all steps of "
+          f"{args.rounds} rounds\n")
+    print("| | program | a second | peak RSS MB | Lazul is |\n|---|---|---|---|---|")
+    rows = []
+    for case in cases:
+        seen = {}
+        for round_ in range(args.rounds):
+            for name in ["lazul", *peers]:
+                # Steps of milliseconds are many, those of seconds few.
+                steps = {"mlp": 20, "conv": 20}.get(case, 1) * args.steps
+                more = []
+                if case == "lora" and name == "mlx":
+                    # It multiplies bf16 element by element: one short row, once, is what there is time for.
+                    steps, more = 1, ["--batch", "1", "--length", "16"]
+                if (case, name) == ("lora", "torch-compile") or more and round_:
+                    continue
+                command = [os.path.join(BIN, "train")] if name == "lazul" else python("train.py", name)
+                model = [args.models] if case == "lora" else []
+                result = run([*command, case, str(steps), *model, *more], args.threads)
+                if result:
+                    seen.setdefault(name, []).append(result)
+        middle = {n: statistics.median(v for r in all_ for v in r["per_second"]) for n, all_ in seen.items()}
+        for name, results in seen.items():
+            rss = statistics.median(r["maxrss_mb"] for r in results)
+            ratio = f"{middle['lazul'] / middle[name]:.2f}x" if "lazul" in middle else "–"
+            print(f"| {case} | {name} | {middle[name]:,.1f} | {rss:,.0f} | {ratio} |", flush=True)
+            rows.append({"case": case, "program": name, "per_second": middle[name], "maxrss_mb": rss})
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "rounds": args.rounds, "rows": rows}, file, indent=1)
+            file.write("\n")
+
+
 parser = argparse.ArgumentParser()
-parser.add_argument("what", choices=["ops", "functions", "llm", "gguf", "cpu"])
+parser.add_argument("what", choices=["ops", "functions", "llm", "gguf", "cpu", "train"])
 parser.add_argument("models", nargs="?")
 parser.add_argument("--gguf")
 parser.add_argument("--prompt", type=int, default=512)
 parser.add_argument("--new", type=int, default=64)
+parser.add_argument("--steps", type=int, default=5, help="of a round of `train`")
 parser.add_argument("--rounds", type=int, default=3)
 parser.add_argument("--threads", type=int, default=2)
-parser.add_argument("--only", nargs="+", help="cases of `functions`; parts of their names for `cpu`, and `models`")
-parser.add_argument("--json", help="a file for the figures of `functions` and `cpu`")
+parser.add_argument("--only", nargs="+", help="cases of `functions` or `train`; parts of their names for `cpu`, and `models`")
+parser.add_argument("--json", help="a file for the figures of `functions`, `cpu` and `train`")
 args = parser.parse_args()
 if args.what == "ops":
     ops(args.rounds, args.threads)
 else:
     {"functions": functions, "llm": llm, "gguf": gguf, "cpu": cpu}[args.what](args)
+    {"functions": functions, "llm": llm, "gguf": gguf, "train": train}[args.what](args)

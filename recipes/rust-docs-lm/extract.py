@@ -431,7 +431,7 @@ def main():
             continue
         slot = int.from_bytes(hashlib.blake2b(b"rust-docs-lm/" + path.encode(), digest_size=8).digest(), "little") % 100
         split = {0: "heldout", 1: "valid", 2: "valid"}.get(slot, "train")
-        splits[split].append({"path": path, "group": group, "text": text})
+        splits[split].append({"path": path, "group": group, "text": text + "\n"})
         stats[f"{split}/{group} docs"] += 1
         stats[f"{split}/{group} bytes"] += len(text.encode())
     for split, docs in splits.items():
@@ -440,7 +440,7 @@ def main():
                 f.write(json.dumps(doc, ensure_ascii=False) + "\n")
     # Documents in order, each preceded by the separator token.
     (args.out / "heldout.txt").write_text(
-        "".join("<|endoftext|>" + d["text"] + "\n" for d in splits["heldout"]), encoding="utf-8")
+        "".join("<|endoftext|>" + d["text"] for d in splits["heldout"]), encoding="utf-8")
     for key in sorted(stats):
         print(f"{key:28} {stats[key]}")
 

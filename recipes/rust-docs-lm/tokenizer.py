@@ -38,7 +38,7 @@ def main():
     tok.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=[EOT], show_progress=False,
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tok.train_from_iterator((d["text"] for d in train for _ in range(WEIGHT[d["group"]])), trainer)
+    tok.train_from_iterator((d["text"][:-1] for d in train for _ in range(WEIGHT[d["group"]])), trainer)
     assert tok.get_vocab_size() == VOCAB and tok.token_to_id(EOT) == 0
     args.assets.mkdir(parents=True, exist_ok=True)
     tok.save(str(args.assets / "tokenizer.json"), pretty=False)
@@ -58,12 +58,12 @@ def main():
     for split in ("train", "valid", "heldout"):
         docs = train if split == "train" else load(args.data / f"{split}.jsonl")
         groups = {}
-        for doc, enc in zip(docs, tok.encode_batch([d["text"] + "\n" for d in docs])):
+        for doc, enc in zip(docs, tok.encode_batch([d["text"] for d in docs])):
             key = split if split != "train" else f"train/{doc['group']}"
             groups.setdefault(key, []).extend([0] + enc.ids)
         for key, ids in groups.items():
             out[key] = np.array(ids, dtype=np.uint16)
-        nbytes = sum(len(d["text"].encode()) + 1 for d in docs)
+        nbytes = sum(len(d["text"].encode()) for d in docs)
         ntok = sum(len(v) for v in groups.values())
         print(f"{split}: {len(docs)} documents, {nbytes} bytes, {ntok} tokens, {nbytes / ntok:.2f} bytes a token")
         out[f"bytes/{split}"] = np.array(nbytes)

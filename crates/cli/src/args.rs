@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// Train a small model from nothing on a folder of texts.
     #[command(allow_negative_numbers = true)]
     Train(TrainArgs),
+    /// Measure how well a model foretells a text.
+    Perplexity(PerplexityArgs),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -65,9 +67,9 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "TOKEN", num_args = 1..)]
     pub(crate) extra_eos_token: Vec<String>,
 
-    /// A folder of adapters that `lazul lora` or mlx-lm wrote.
+    /// A folder of adapters that `lazul lora`, mlx-lm or PEFT wrote; may be repeated: adapters add up.
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) adapter_path: Option<PathBuf>,
+    pub(crate) adapter_path: Vec<PathBuf>,
 
     /// Accepted for compatibility; code that comes with a model is never run.
     #[arg(long, hide = true)]
@@ -305,6 +307,14 @@ pub(crate) struct LoraArgs {
     #[arg(long)]
     pub(crate) seed: Option<u64>,
 
+    /// Put several short examples into one row.
+    #[arg(long)]
+    pub(crate) pack: bool,
+
+    /// Write the adapters as PEFT reads them, to this folder; it needs neither --train nor --test.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) export_peft: Option<PathBuf>,
+
     /// Go on from the last checkpoint in the folder of adapters, as if the training had not ended.
     #[arg(long)]
     pub(crate) resume: bool,
@@ -329,9 +339,9 @@ pub(crate) struct FuseArgs {
     #[arg(long)]
     pub(crate) model: Option<String>,
 
-    /// The folder of the adapters.
+    /// The folder of the adapters, of mlx-lm's form or of PEFT's; may be repeated: adapters add up.
     #[arg(long, value_name = "FOLDER", default_value = "adapters")]
-    pub(crate) adapter_path: PathBuf,
+    pub(crate) adapter_path: Vec<PathBuf>,
 
     /// The folder to write, which must not exist yet.
     #[arg(long, value_name = "FOLDER", default_value = "fused_model")]
@@ -341,6 +351,23 @@ pub(crate) struct FuseArgs {
     #[arg(long)]
     pub(crate) dequantize: bool,
 
+    /// Quantize the merged model to so many bits a number, in MLX's affine form.
+    #[arg(long, value_name = "BITS", conflicts_with = "dequantize",
+          value_parser = clap::value_parser!(u32).range(2..=8))]
+    pub(crate) q_bits: Option<u32>,
+
+    /// Numbers that share a scale.
+    #[arg(long, default_value_t = 64, requires = "q_bits", value_name = "SIZE")]
+    pub(crate) q_group_size: u32,
+
+    /// Write the merged model as a GGUF file too, matrices in f16.
+    #[arg(long)]
+    pub(crate) export_gguf: bool,
+
+    /// The name of that file in the folder.
+    #[arg(long, value_name = "FILE", default_value = "ggml-model-f16.gguf")]
+    pub(crate) gguf_path: PathBuf,
+
     /// Accepted for compatibility; code that comes with a model is never run.
     #[arg(long, hide = true)]
     pub(crate) trust_remote_code: bool,
@@ -348,9 +375,17 @@ pub(crate) struct FuseArgs {
 
 #[derive(Args)]
 pub(crate) struct TrainArgs {
-    /// A text file, or a folder of .txt and .md files.
+    /// A text file, a folder of .txt and .md files, or a .jsonl file of {"text"}, with a "group" if wanted.
     #[arg(long, value_name = "PATH")]
     pub(crate) data: PathBuf,
+
+    /// Texts to validate with, in the same forms [default: the last twentieth of the data].
+    #[arg(long, value_name = "PATH")]
+    pub(crate) valid: Option<PathBuf>,
+
+    /// How often each group of texts is seen [default: as its length says].
+    #[arg(long, value_name = "GROUP=SHARE", value_delimiter = ',', value_parser = share)]
+    pub(crate) mix: Vec<(String, f64)>,
 
     /// The folder of the model, its checkpoints, metrics.jsonl and loss.html.
     #[arg(long, value_name = "FOLDER", default_value = "trained_model")]
@@ -372,6 +407,14 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = 4, value_parser = positive)]
     pub(crate) heads: usize,
 
+    /// Heads of keys and values [default: as many as heads].
+    #[arg(long, value_parser = positive)]
+    pub(crate) kv_heads: Option<usize>,
+
+    /// Features inside the feed-forward net [default: 8/3 of the features, to a multiple of 64].
+    #[arg(long, value_parser = positive)]
+    pub(crate) ffn_dim: Option<usize>,
+
     /// Tokens that a prediction sees.
     #[arg(long, default_value_t = 256, value_parser = positive)]
     pub(crate) context: usize,
@@ -384,9 +427,21 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = 1000, value_parser = positive)]
     pub(crate) iters: usize,
 
-    /// The highest learning rate.
+    /// The highest learning rate: it rises for a twentieth of the batches and falls by a cosine to zero.
     #[arg(long, default_value_t = 1e-3)]
     pub(crate) learning_rate: f64,
+
+    /// Times the learning rate, the share of each matrix that goes away in a step.
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) weight_decay: f64,
+
+    /// Probability that training drops a feature: for texts that are seen many times.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) dropout: f64,
+
+    /// What steps compute in: float32, or bfloat16 beside exact float32 parameters.
+    #[arg(long, default_value = "float32", value_parser = ["float32", "bfloat16"])]
+    pub(crate) dtype: String,
 
     /// Batches between reports.
     #[arg(long, default_value_t = 10, value_parser = positive)]
@@ -407,6 +462,30 @@ pub(crate) struct TrainArgs {
     /// Go on from the last checkpoint in the folder.
     #[arg(long)]
     pub(crate) resume: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+
+    /// The text: windows of it that do not overlap are foretold token by token.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+
+    /// Tokens of a window [default: 2048, or what the model was made for if that is less].
+    #[arg(long, value_parser = positive)]
+    pub(crate) sequence_length: Option<usize>,
+
+    /// Windows at a time.
+    #[arg(long, default_value_t = 8, value_parser = positive)]
+    pub(crate) batch_size: usize,
+}
+
+/// A name and a number: `prose=0.6`.
+fn share(text: &str) -> Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').and_then(|(n, s)| Some((n.to_string(), s.parse().ok()?)));
+    parts.ok_or_else(|| "expected a group and its share, such as prose=0.6".to_string())
 }
 
 /// A number of bytes, with a unit or without.

@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 use lazul_lm::Checkpoint;
 use lazul_lm::tune::{
-    Example, TrainOptions, TuneConfig, TuneType, evaluate, load, load_adapters, prepare, sizes,
-    train,
+    Example, TrainOptions, TuneConfig, TuneType, evaluate, load, load_adapters, prepare, save_peft,
+    sizes, train,
 };
 use lazul_nn::train::{Ending, Event};
 use serde_json::{Map, Value};
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &LoraArgs) -> anyhow::Result<ExitCode> {
         flags.insert("model".to_string(), embedded::NAME.into());
     }
     let config = TuneConfig::merged(&[&flags, &yaml])?;
-    if !config.train && !config.test {
+    if !config.train && !config.test && args.export_peft.is_none() {
         bail!("Must provide at least one of --train or --test");
     }
     if args.report_to.is_some() {
@@ -39,8 +39,13 @@ pub(crate) fn run(args: &LoraArgs) -> anyhow::Result<ExitCode> {
     }
     output::line("Loading pretrained model");
     let checkpoint = open::by_name((!built_in).then_some(config.model.as_str()))?;
-    output::line("Loading datasets");
-    let [examples, valid, test] = datasets(&checkpoint, &config)?;
+    let [examples, valid, test] = match config.train || config.test {
+        true => {
+            output::line("Loading datasets");
+            datasets(&checkpoint, &config)?
+        }
+        false => Default::default(),
+    };
     let Checkpoint { mut model, .. } = checkpoint;
     if config.train {
         output::line("Training");
@@ -86,13 +91,17 @@ pub(crate) fn run(args: &LoraArgs) -> anyhow::Result<ExitCode> {
         let loss = loss?;
         output::line(format!("Test loss {loss:.3}, Test ppl {:.3}.", loss.exp()));
     }
+    if let Some(folder) = &args.export_peft {
+        let n = save_peft(&*model, &config.model, folder).context("--export-peft")?;
+        output::line(format!("Saved {n} adapters for PEFT to {}", folder.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The options that the command line has, by their names in YAML files.
 fn given(args: &LoraArgs) -> Map<String, Value> {
     let flag = |on: bool| if on { Value::Bool(true) } else { Value::Null };
-    let all: [(&str, Value); 27] = [
+    let all: [(&str, Value); 28] = [
         ("model", args.model.clone().into()),
         ("train", flag(args.train)),
         ("test", flag(args.test)),
@@ -100,6 +109,7 @@ fn given(args: &LoraArgs) -> Map<String, Value> {
         ("fine_tune_type", args.fine_tune_type.clone().into()),
         ("optimizer", args.optimizer.clone().into()),
         ("mask_prompt", flag(args.mask_prompt)),
+        ("pack", flag(args.pack)),
         ("num_layers", args.num_layers.into()),
         ("batch_size", args.batch_size.into()),
         ("iters", args.iters.into()),

@@ -13,6 +13,7 @@ mod interrupt;
 mod lora;
 mod open;
 mod output;
+mod perplexity;
 mod train;
 
 use anyhow::Context;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Lora(args) => lora::run(&args),
         Command::Fuse(args) => fuse::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lazul", &mut script);

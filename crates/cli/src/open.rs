@@ -18,7 +18,7 @@ pub(crate) fn open(args: &ModelArgs) -> anyhow::Result<Checkpoint> {
     for token in &args.extra_eos_token {
         checkpoint.text.add_end_token(token).context("--extra-eos-token")?;
     }
-    if let Some(folder) = &args.adapter_path {
+    for folder in &args.adapter_path {
         load_adapters(&mut checkpoint.model, folder).context("--adapter-path")?;
     }
     Ok(checkpoint)

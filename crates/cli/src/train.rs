@@ -2,9 +2,10 @@
 
 use crate::args::TrainArgs;
 use crate::{embedded, interrupt, open, output};
-use anyhow::bail;
+use anyhow::{Context, bail};
+use lazul_core::DType;
 use lazul_io::ModelFolder;
-use lazul_lm::pretrain::{PretrainConfig, pretrain, windows};
+use lazul_lm::pretrain::{Corpus, PretrainConfig, pretrain};
 use lazul_nn::train::{Checkpoints, Ending, Progress};
 use std::process::ExitCode;
 
@@ -15,19 +16,26 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         layers: args.layers,
         dim: args.dim,
         heads: args.heads,
+        kv_heads: args.kv_heads,
+        inner: args.ffn_dim,
         context: args.context,
         batch_size: args.batch_size,
         iters: args.iters as u64,
         learning_rate: args.learning_rate,
+        weight_decay: args.weight_decay,
+        dropout: args.dropout,
+        dtype: if args.dtype == "bfloat16" { DType::BF16 } else { DType::F32 },
         seed: args.seed,
         report_every: args.steps_per_report as u64,
         evaluate_every: args.steps_per_eval as u64,
         save_every: args.save_every as u64,
-        ..PretrainConfig::default()
     };
     // What is wrong with the sizes is said before anything is read or written.
     config.model(&text)?;
-    let data = windows(&args.data, &text, config.context)?;
+    let mut corpus = Corpus::read(&args.data, args.valid.as_deref(), &text)?;
+    if !args.mix.is_empty() {
+        corpus.set_shares(&args.mix).context("--mix")?;
+    }
     let folder = &args.save_path;
     let at = || folder.display().to_string();
     let there = |name: &str| folder.join(name).exists();
@@ -60,7 +68,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new(config.iters);
     let cancel = Some(interrupt::flag());
     let (_, outcome) =
-        pretrain(&config, &text, data, folder, args.resume, cancel, &mut |e| progress.show(e))?;
+        pretrain(&config, &text, &corpus, folder, args.resume, cancel, &mut |e| progress.show(e))?;
     if outcome.ending == Ending::Cancelled {
         eprintln!("interrupted: the same command with --resume goes on");
         return Ok(ExitCode::from(interrupt::CODE));

@@ -1,6 +1,6 @@
 //! Keys and values of the tokens that a model has seen.
 
-use lazul_core::{Array, Error, ErrorKind, Result, zeros};
+use lazul_core::{Array, DType, Error, ErrorKind, Result, tri, zeros};
 
 /// Room grows by so many positions at a time.
 const BLOCK: usize = 256;
@@ -14,6 +14,8 @@ pub struct KvCache {
     offset: usize,
     /// Whether nothing is kept.
     passing: bool,
+    /// Whose tokens are whose, int32 `(b, t)`, where a row has several sequences.
+    segments: Option<Array>,
 }
 
 /// What a cache holds after an update. Shapes change only when room grows, so the steps of a generation
@@ -37,6 +39,25 @@ impl KvCache {
     /// A cache that keeps nothing and hands on what it is given: whole sequences, in training.
     pub fn passing() -> KvCache {
         KvCache { passing: true, ..KvCache::default() }
+    }
+
+    /// As [`KvCache::passing`], for rows of several sequences that do not see one another: `segments`, int32
+    /// `(b, t)`, has the number of each token's sequence.
+    pub fn passing_segments(segments: &Array) -> KvCache {
+        KvCache { segments: Some(segments.clone()), ..KvCache::passing() }
+    }
+
+    /// Which keys a query sees in rows of several sequences, bool `(b, 1, t, t)`: those of its own that are not
+    /// after it, the last `window` of them if there is such a number. Nothing for rows of one sequence.
+    pub fn segment_mask(&self, window: Option<usize>) -> Option<Array> {
+        let segments = self.segments.as_ref()?;
+        let t = segments.dim(1).unwrap_or(0);
+        let same = segments.expand_dims(2).equal(segments.expand_dims(1)); // (b, t, t)
+        let mut before = tri(t, t, 0, DType::Bool);
+        if let Some(window) = window.and_then(|n| i64::try_from(n).ok()) {
+            before = before.logical_and(tri(t, t, -window, DType::Bool).logical_not());
+        }
+        Some(same.logical_and(before).expand_dims(1))
     }
 
     /// Whether nothing is ever kept.
@@ -100,10 +121,7 @@ impl KvCache {
 fn grow(store: Option<Array>, new: &Array, used: usize, end: usize) -> Result<Array> {
     let [b, h, _, d] = new.dims()?;
     let room = |positions: usize| {
-        zeros(
-            [b, h, positions.div_ceil(BLOCK) * BLOCK, d],
-            new.dtype().unwrap_or(lazul_core::DType::F32),
-        )
+        zeros([b, h, positions.div_ceil(BLOCK) * BLOCK, d], new.dtype().unwrap_or(DType::F32))
     };
     let Some(store) = store else { return Ok(room(end)) };
     if store.dim(2)? >= end {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::rope::Rope;
 use lazul_core::fast::{Attention, Mask, scaled_dot_product_attention};
 use lazul_core::{Array, checkpoint, scope};
+use lazul_nn::layers::Dropout;
 use lazul_nn::{Embedding, Linear, Module, RmsNorm, Weights, activations};
 use serde_json::Value;
 
@@ -132,6 +133,7 @@ struct Decoder {
     embed_tokens: Embedding,
     layers: Vec<Layer>,
     norm: RmsNorm,
+    dropout: Dropout,
 }
 
 #[derive(Clone, Module)]
@@ -140,6 +142,8 @@ struct Layer {
     self_attn: SelfAttention,
     post_attention_layernorm: RmsNorm,
     mlp: Mlp,
+    /// Of what is added to the input.
+    dropout: Dropout,
 }
 
 #[derive(Clone, Module)]
@@ -177,6 +181,7 @@ impl Llama {
             embed_tokens: Embedding::load(&model.at("embed_tokens"), vocab, d)?,
             layers,
             norm: RmsNorm::load(&model.at("norm"), d, config.rms_norm_eps)?,
+            dropout: Dropout::new(0.0)?,
         };
         Ok(Llama { model, lm_head, config, grad_checkpoint: false })
     }
@@ -213,6 +218,7 @@ impl Layer {
                 up_proj: Linear::load(&mlp.at("up_proj"), d, inner, mb)?,
                 down_proj: Linear::load(&mlp.at("down_proj"), inner, d, mb)?,
             },
+            dropout: Dropout::new(0.0)?,
         })
     }
 
@@ -223,8 +229,9 @@ impl Layer {
         config: &LlamaConfig,
     ) -> lazul_core::Result<Array> {
         let attended = self.self_attn.forward(&self.input_layernorm.forward(x), cache, config)?;
-        let h = x + attended; // (b, t, d)
-        Ok(&h + self.mlp.forward(&self.post_attention_layernorm.forward(&h), config))
+        let h = x + self.dropout.forward(&attended); // (b, t, d)
+        let fed = self.mlp.forward(&self.post_attention_layernorm.forward(&h), config);
+        Ok(&h + self.dropout.forward(&fed))
     }
 }
 
@@ -246,11 +253,13 @@ impl SelfAttention {
         let q = config.rope.forward(&q, offset)?;
         let k = config.rope.forward(&k, offset)?;
         let stored = cache.update(&k, &v)?; // (b, kv_heads, capacity, d)
-        let mask = match config.sliding_window {
-            Some(window) if offset + t > window => Mask::Window(window),
+        let window = config.sliding_window.filter(|&window| offset + t > window);
+        let mask = match (cache.segment_mask(window), window) {
+            (Some(mask), _) => Mask::Array(mask),
+            (None, Some(window)) => Mask::Window(window),
             // A single query sees every key in use.
-            _ if t > 1 => Mask::Causal,
-            _ => Mask::None,
+            (None, None) if t > 1 => Mask::Causal,
+            (None, None) => Mask::None,
         };
         let scale = (config.rope.score_scale / (d as f64).sqrt()) as f32;
         let how = Attention { scale, mask, length: stored.length.as_ref(), ..Default::default() };
@@ -278,7 +287,8 @@ impl LanguageModel for Llama {
             let why = format!("a cache of {} for {} layers", cache.len(), self.model.layers.len());
             return Err(lazul_core::Error::new(lazul_core::ErrorKind::Value, "features", why));
         }
-        let mut h = self.model.embed_tokens.forward(tokens); // (b, t, d)
+        let h = self.model.embed_tokens.forward(tokens); // (b, t, d)
+        let mut h = self.model.dropout.forward(&h);
         for (i, (layer, cache)) in self.model.layers.iter().zip(cache).enumerate() {
             h = scope(&format!("model.layers.{i}"), || {
                 // What is computed twice must not be remembered twice: caches that keep something are for
@@ -286,7 +296,7 @@ impl LanguageModel for Llama {
                 if !self.grad_checkpoint || !cache.is_passing() {
                     return layer.forward(&h, cache, &self.config);
                 }
-                let run = |h: &Array| layer.forward(h, &mut KvCache::passing(), &self.config);
+                let run = |h: &Array| layer.forward(h, &mut cache.clone(), &self.config);
                 checkpoint(run)(&h)
             })?;
         }
@@ -314,6 +324,12 @@ impl LanguageModel for Llama {
 
     fn set_grad_checkpoint(&mut self, on: bool) {
         self.grad_checkpoint = on;
+    }
+
+    fn set_dropout(&mut self, p: f64) -> lazul_core::Result<()> {
+        self.model.dropout.p = Dropout::new(p)?.p;
+        self.model.layers.iter_mut().for_each(|layer| layer.dropout.p = p);
+        Ok(())
     }
 }
 

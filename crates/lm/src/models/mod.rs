@@ -49,6 +49,13 @@ pub trait LanguageModel: Module + CloneModel + Send + Sync {
     /// Says whether gradients keep what is between layers only and compute the rest again. Where caches keep
     /// something (are not [`KvCache::passing`]) it changes nothing.
     fn set_grad_checkpoint(&mut self, on: bool);
+
+    /// The probability with which training drops a feature of an embedding, or of what a layer adds to its
+    /// input; 0 as a model is loaded.
+    ///
+    /// # Errors
+    /// If it is not from 0 to below 1.
+    fn set_dropout(&mut self, p: f64) -> lazul_core::Result<()>;
 }
 
 /// A model that can be copied behind a pointer: every [`Clone`] is one. Arrays are not copied.

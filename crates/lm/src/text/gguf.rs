@@ -85,6 +85,27 @@ fn wrong(at: &str, reason: impl std::fmt::Display) -> TextError {
     TextError::malformed(FILE, at, reason)
 }
 
+/// The name of the rules by which a `tokenizer.json` cuts texts into words, if they have one.
+pub(crate) fn pre_tokenizer_name(json: &Value) -> Option<&'static str> {
+    let mut split: Vec<String> = Vec::new();
+    let steps = match json["pretokenizers"].as_array() {
+        Some(steps) => steps.iter().collect(),
+        None => vec![json],
+    };
+    for step in steps {
+        match step["type"].as_str()? {
+            "Split" => split.push(step["pattern"]["Regex"].as_str()?.to_string()),
+            "Digits" if step["individual_digits"] == true => split.push(r"\p{N}".to_string()),
+            "ByteLevel" if step["add_prefix_space"] == true => return None,
+            "ByteLevel" if step["use_regex"] != false => split.push(GPT2.to_string()),
+            "ByteLevel" => {}
+            _ => return None,
+        }
+    }
+    let known = ["gpt-2", "llama-bpe", "qwen2", "tekken", "gpt-4o", "smollm", "dbrx"];
+    known.into_iter().find(|name| rules(name).is_ok_and(|rules| rules.split == split))
+}
+
 /// The rules of a pre-tokenizer by its name.
 fn rules(pre: &str) -> Result<Rules> {
     const DIGIT: &str = r"\p{N}";

@@ -37,6 +37,7 @@ pub use decoder::DecoderKind;
 pub use detokenizer::Detokenizer;
 pub use error::{Result, TextError};
 pub use gguf::GgufVocab;
+pub(crate) use gguf::pre_tokenizer_name;
 pub use jinja::TemplateLimits;
 pub use stop::{Stop, StopChecker, StopRules};
 pub use template::{ChatTemplate, Prompt};

@@ -1,17 +1,20 @@
 //! Adapters of a language model: put beside its matrices, read, merged.
 //!
 //! Files are mlx-lm's: a folder with `adapters.safetensors` (`model.layers.0.self_attn.q_proj.lora_a` and so
-//! on) and `adapter_config.json`.
+//! on) and `adapter_config.json`; or [PEFT's](super::peft).
 
 use super::config::{LoraParameters, TuneType};
+use super::peft;
 use crate::config::Fields;
 use crate::error::{Error, Result};
 use crate::models::LanguageModel;
 use lazul_core::random::Generator;
 use lazul_core::{Quantization, Shape};
 use lazul_io::{Root, SafeTensors, json};
+use lazul_nn::layers::Adapter;
 use lazul_nn::{Matrix, Module, Parameters, Trainable, Weight};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -170,28 +173,106 @@ fn described(config: &Value) -> Result<Described> {
     Ok(Described { kind, layers, lora: LoraParameters::from_json(lora)? })
 }
 
-/// Puts the adapters of a folder beside the model's matrices, or its weights in place of the model's, where
-/// those of whole layers were trained. The model is in inference mode then. The [module](super) has an example.
+/// Puts the adapters of a folder (of mlx-lm or of PEFT) beside the model's matrices, or its weights in place of
+/// the model's, where those of whole layers were trained. Adapters that are there already stay: what both add is
+/// added. The model is in inference mode then. The [module](super) has an example.
+///
+/// ```
+/// # let sizes = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// # let place = std::env::temp_dir().join(format!("lazul-two-{}", std::process::id()));
+/// # std::fs::create_dir_all(&place)?;
+/// # use lazul_lm::tune::{LoraParameters, attach, save_peft};
+/// # let base = lazul_lm::pretrain::init(&sizes, 0)?;
+/// # for name in ["style", "facts"] {
+/// #     let mut model = base.clone();
+/// #     let lora = LoraParameters { keys: None, rank: 2, scale: 10.0, dropout: 0.0 };
+/// #     attach(&mut *model, None, &lora, false, &mut lazul_core::random::Generator::new(0))?;
+/// #     save_peft(&*model, "", &place.join(name))?;
+/// # }
+/// use lazul_lm::tune::load_adapters;
+/// // Two adapters on one base, whose arrays are there once;
+/// let (mut style, mut both) = (base.clone(), base.clone());
+/// load_adapters(&mut style, &place.join("style"))?;
+/// load_adapters(&mut both, &place.join("style"))?;
+/// // and two at once.
+/// load_adapters(&mut both, &place.join("facts"))?;
+/// # std::fs::remove_dir_all(place)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// If a file is missing or malformed, or a tensor is none of the model's adapters; [`Error::Incomplete`] if
-/// some of them are not there. The model is then as it was.
+/// some of them are not there; if adapters of DoRA are to be added to others. The model is then as it was.
 pub fn load_adapters(model: &mut Box<dyn LanguageModel>, folder: &Path) -> Result<TuneType> {
     let root = Root::open(folder)?;
     let config = root.read("adapter_config.json", 1 << 20)?;
     let missing = || bad(format!("{}: there is no adapter_config.json", folder.display()));
-    let Described { kind, layers, lora } = described(&json::parse(&config.ok_or_else(missing)?)?)?;
-    let file = SafeTensors::from_source(Arc::new(root.open_file("adapters.safetensors")?))?;
+    let config = json::parse(&config.ok_or_else(missing)?)?;
+    let read = |name: &str| -> Result<Parameters> {
+        Ok(SafeTensors::from_source(Arc::new(root.open_file(name)?))?.arrays()?)
+    };
     let mut adapted = model.clone();
-    if kind != TuneType::Full {
-        let dora = kind == TuneType::Dora;
-        attach(&mut *adapted, layers, &lora, dora, &mut Generator::new(0))?;
-    }
-    let mut tuned = trainable(adapted, kind, layers);
-    put(&mut tuned, file.arrays()?, kind, folder)?;
-    tuned.train(false);
-    *model = tuned.into_inner();
+    let before = taken(&mut *adapted);
+    let kind = if peft::is_peft(&config) {
+        let kind = peft::put(&mut *adapted, &config, read(peft::FILE)?, folder)?;
+        adapted.train(false);
+        kind
+    } else {
+        let Described { kind, layers, lora } = described(&config)?;
+        let arrays = read("adapters.safetensors")?;
+        if kind != TuneType::Full {
+            let dora = kind == TuneType::Dora;
+            attach(&mut *adapted, layers, &lora, dora, &mut Generator::new(0))?;
+        }
+        let mut tuned = trainable(adapted, kind, layers);
+        put(&mut tuned, arrays, kind, folder)?;
+        tuned.train(false);
+        adapted = tuned.into_inner();
+        kind
+    };
+    put_back(&mut *adapted, before)?;
+    *model = adapted;
     Ok(kind)
+}
+
+/// Where a matrix has its adapter.
+fn slot<'a>(matrix: Matrix<'a>) -> &'a mut Option<Box<Adapter>> {
+    match matrix {
+        Matrix::Linear(linear) => &mut linear.adapter,
+        Matrix::Embedding(table) => &mut table.adapter,
+    }
+}
+
+/// Takes all adapters from their matrices, by path.
+fn taken(model: &mut dyn LanguageModel) -> BTreeMap<String, Box<Adapter>> {
+    let mut all = BTreeMap::new();
+    model.matrices_mut(&mut |path, matrix| {
+        all.extend(slot(matrix).take().map(|adapter| (path.to_string(), adapter)));
+    });
+    all
+}
+
+/// Puts adapters back, beside those that are there now.
+fn put_back(
+    model: &mut dyn LanguageModel,
+    mut adapters: BTreeMap<String, Box<Adapter>>,
+) -> Result<()> {
+    let mut failed = None;
+    model.matrices_mut(&mut |path, matrix| {
+        let Some(old) = adapters.remove(path) else { return };
+        let slot = slot(matrix);
+        match slot.take() {
+            None => *slot = Some(old),
+            Some(new) => match old.joined(&new) {
+                Ok(both) => *slot = Some(Box::new(both)),
+                Err(e) => failed = failed.take().or(Some(e)),
+            },
+        }
+    });
+    failed.map_or(Ok(()), |e| Err(e.into()))
 }
 
 /// Replaces what is trained of a model in a fine-tuning of this kind by a file's, which must have all of it:

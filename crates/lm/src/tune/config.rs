@@ -101,6 +101,8 @@ pub struct TuneConfig {
     pub clear_cache_threshold: Option<usize>,
     /// Whether the loss leaves prompts out.
     pub mask_prompt: bool,
+    /// Whether several short examples share a row ([`packed_batches`](super::packed_batches)).
+    pub pack: bool,
     /// The adapters.
     pub lora: LoraParameters,
     /// The names of an example's fields.
@@ -164,7 +166,8 @@ fn defaults() -> Map<String, Value> {
 }
 
 /// Keys that have no default.
-const FURTHER: [&str; 4] = ["prompt_feature", "completion_feature", "text_feature", "chat_feature"];
+const FURTHER: [&str; 5] =
+    ["pack", "prompt_feature", "completion_feature", "text_feature", "chat_feature"];
 
 pub(super) fn bad(why: impl Into<String>) -> Error {
     Error::Argument(why.into())
@@ -301,6 +304,7 @@ impl TuneConfig {
                 _ => Some(count(all, "clear_cache_threshold", 0)?),
             },
             mask_prompt: flag("mask_prompt")?,
+            pack: flag("pack")?,
             lora: LoraParameters::from_json(&all["lora_parameters"])?,
             features: Features {
                 prompt: feature("prompt_feature", "prompt")?,

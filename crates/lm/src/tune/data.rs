@@ -4,8 +4,8 @@
 //! `{"text"}`.
 
 use super::config::Features;
-use super::order::Twister;
 use crate::error::{Error, Result};
+use crate::order::Twister;
 use crate::text::{Chat, Message, TextModel};
 use lazul_core::Array;
 use lazul_nn::train::{Error as TrainError, Loader, Result as TrainResult, read_jsonl};

@@ -1,6 +1,9 @@
 //! Fine-tuning: low-rank adapters (LoRA, DoRA) beside dense or quantized matrices, or whole layers.
 //!
-//! Options, data sets and files are mlx-lm's: what it writes is read here, and the other way round.
+//! Options, data sets and files are mlx-lm's: what it writes is read here, and the other way round; adapters of
+//! PEFT are read as well ([`load_adapters`]) and written ([`save_peft`]). A copy of a model shares its arrays, so
+//! several adapters on one base are copies with an adapter each; adapters that are loaded one after the other add
+//! up.
 //! [`TuneConfig`] has the options; [`load`] reads examples; [`prepare`] puts adapters beside the matrices;
 //! [`train()`] trains; [`load_adapters`] reads adapters and [`fuse`] merges them.
 //!
@@ -40,10 +43,13 @@ mod adapters;
 mod config;
 mod data;
 mod optimizer;
-mod order;
+mod pack;
+mod peft;
 mod run;
 
 pub use adapters::{Tuned, attach, fuse, has_blocks, load_adapters, sizes, trainable};
 pub use config::{Features, LoraParameters, TuneConfig, TuneType};
 pub use data::{Batch, Example, batch, batches, load};
+pub use pack::{Packed, packed_batches, packed_loss, packs};
+pub use peft::save_peft;
 pub use run::{TrainOptions, evaluate, loss, prepare, train};

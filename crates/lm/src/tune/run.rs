@@ -3,6 +3,7 @@
 use super::adapters::{Tuned, attach, put, trainable};
 use super::config::{TuneConfig, TuneType};
 use super::data::{Batch, Example, batches};
+use super::pack::{Packed, packed_batches, packed_loss};
 use crate::cache::KvCache;
 use crate::error::{Error, Result};
 use crate::models::LanguageModel;
@@ -177,7 +178,6 @@ pub fn train(
     std::fs::create_dir_all(&folder).map_err(at)?;
     let optimizer = config.optimizer()?;
     let mut session = Session::new(model, &*optimizer, config.seed)?;
-    let mut loader = batches(examples, config.batch_size, config.max_seq_length, config.seed)?;
     let mut how = FitOptions {
         steps: config.iters,
         accumulate: config.grad_accumulation_steps,
@@ -206,8 +206,17 @@ pub fn train(
         publisher.watch(event);
         observe(event);
     };
-    let loss = |m: &mut Tuned, batch: &Batch| loss(&***m, batch);
-    let outcome = fit(&mut session, &*optimizer, &mut loader, loss, validate, &how, &mut watch);
+    let (size, longest, seed) = (config.batch_size, config.max_seq_length, config.seed);
+    let (session_of, optimizer) = (&mut session, &*optimizer);
+    let outcome = if config.pack {
+        let mut loader = packed_batches(examples, size, longest, seed)?;
+        let loss = |m: &mut Tuned, batch: &Packed| packed_loss(&***m, batch);
+        fit(session_of, optimizer, &mut loader, loss, validate, &how, &mut watch)
+    } else {
+        let mut loader = batches(examples, size, longest, seed)?;
+        let loss = |m: &mut Tuned, batch: &Batch| loss(&***m, batch);
+        fit(session_of, optimizer, &mut loader, loss, validate, &how, &mut watch)
+    };
     let outcome = publisher.finish(outcome)?;
     session.model.set_grad_checkpoint(false);
     Ok((session.model, outcome))

@@ -6,7 +6,7 @@
 //! et al., 2021 (LoRA); Dettmers et al., 2023 (quantized bases); Liu et al., 2024 (DoRA).
 
 use super::{Dropout, Keys, Weight, error};
-use lazul_core::{Array, DType, Error, ErrorKind, Result, random, where_, zeros};
+use lazul_core::{Array, DType, Error, ErrorKind, Result, concatenate, random, where_, zeros};
 
 /// Which adapter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -110,6 +110,42 @@ impl Adapter {
         key: Option<&Array>,
     ) -> Result<Adapter> {
         Adapter::init(weight.dims()?, weight, options, key)
+    }
+
+    /// One adapter that adds what this one and another add, with the columns of both.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_nn::{Linear, layers::AdapterOptions};
+    /// let mut linear = Linear::init(4, 3, false, Some(&random::key(0)))?;
+    /// let mut two = Vec::new();
+    /// for (rank, scale) in [(2, 1.0), (1, 5.0)] {
+    ///     linear.adapt(&AdapterOptions { rank, scale, ..Default::default() }, None)?;
+    ///     let mut adapter = linear.adapter.take().unwrap();
+    ///     adapter.lora_b = ones([rank, 3], DType::F32);
+    ///     two.push(adapter);
+    /// }
+    /// let both = two[0].joined(&two[1])?;
+    /// assert_eq!(both.lora_a.shape()?, [4, 3]);
+    /// let product = |a: &lazul_nn::layers::Adapter| a.lora_a.matmul(&a.lora_b) * a.scale;
+    /// let sum = product(&two[0]) + product(&two[1]);
+    /// assert!(product(&both).allclose(&sum, Tolerance::default()).item::<bool>()?);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If one of them has lengths of rows (DoRA): there is no sum then; if they are not for one matrix.
+    pub fn joined(&self, other: &Adapter) -> Result<Adapter> {
+        let both = [self, other];
+        if both.iter().any(|a| a.m.is_some()) {
+            let why = "adapters with lengths of rows (DoRA) do not add up";
+            return Err(Error::new(ErrorKind::Value, "joined", why));
+        }
+        let lora_a = concatenate(&both.map(|a| &a.lora_a * a.scale), 1);
+        let lora_b = concatenate(&both.map(|a| a.lora_b.clone()), 0);
+        lora_a.check()?;
+        lora_b.check()?;
+        Ok(Adapter { lora_a, lora_b, m: None, scale: 1.0, dropout: self.dropout.clone() })
     }
 
     /// What is added to a result `y` of dtype of `like`.

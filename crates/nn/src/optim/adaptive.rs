@@ -52,6 +52,10 @@ impl Optimizer for RmsProp {
         keep(slots, "v", &v);
         Ok(one.value - rate * one.gradient / (v.sqrt() + self.eps))
     }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot == "v"
+    }
 }
 
 /// Adagrad: `v = v + g²`, `w = w - rate * g / (sqrt(v) + eps)`. Source: Duchi, Hazan and Singer, 2011.
@@ -98,6 +102,10 @@ impl Optimizer for Adagrad {
         let v = moment(slots, "v")? + one.gradient.square();
         keep(slots, "v", &v);
         Ok(one.value - rate * one.gradient / (v.sqrt() + self.eps))
+    }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot == "v"
     }
 }
 
@@ -153,6 +161,10 @@ impl Optimizer for AdaDelta {
         keep(slots, "u", &(u * rho + d.square() * (1.0 - rho)));
         keep(slots, "v", &v);
         Ok(one.value - rate * d)
+    }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        matches!(slot, "v" | "u")
     }
 }
 
@@ -227,6 +239,10 @@ impl Optimizer for Adam {
         let (rate, scale) = (rate / gathered(b1), gathered(b2).rsqrt());
         Ok(one.value - rate * m / (v.sqrt() * scale + self.eps))
     }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot == "v"
+    }
 }
 
 /// Adam with decay of the parameters themselves: each step begins with `w = w * (1 - rate *
@@ -275,6 +291,10 @@ impl Optimizer for AdamW {
         let rate = at.rate(one.value.dtype()?)?;
         let value = &(one.value * (-(rate * self.weight_decay) + 1.0));
         self.adam.step(at, &One { value, ..*one }, slots)
+    }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot == "v"
     }
 }
 
@@ -328,5 +348,9 @@ impl Optimizer for Adamax {
         keep(slots, "m", &m);
         keep(slots, "v", &v);
         Ok(one.value - rate * m / (v + self.eps))
+    }
+
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot == "v"
     }
 }

@@ -77,4 +77,8 @@ impl<O: Optimizer> Optimizer for WeightDecay<O> {
     fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
         self.inner.shrink(one, factor, slots)
     }
+
+    fn is_never_negative(&self, one: &One<'_>, slot: &str) -> bool {
+        self.inner.is_never_negative(one, slot)
+    }
 }

@@ -23,7 +23,7 @@ use lazul_core::{Array, DType, Error, ErrorKind, Result, Tree, where_};
 #[derive(Clone, Debug)]
 pub struct Master<O>(pub O);
 
-const MASTER: &str = "master";
+pub(super) const MASTER: &str = "master";
 
 impl<O: Optimizer> Optimizer for Master<O> {
     fn rates(&self) -> Vec<&Rate> {
@@ -60,6 +60,10 @@ impl<O: Optimizer> Optimizer for Master<O> {
         let new = self.0.shrink(&One { value, ..*one }, factor, slots)?;
         slots.insert(MASTER.to_string(), new.clone());
         Ok(new)
+    }
+
+    fn is_never_negative(&self, one: &One<'_>, slot: &str) -> bool {
+        self.0.is_never_negative(one, slot)
     }
 }
 

@@ -4,7 +4,7 @@
 //! a [`State`], which is a [`Tree`] as gradients and parameters by path ([`Parameters`]) are: a whole
 //! step can be compiled, saved and restored. Beside them: gradients of several batches ([`Accumulator`]),
 //! averages ([`Ema`]), decay of some parameters ([`WeightDecay`]), half precision ([`Master`],
-//! [`LossScaler`]). Rules are MLX's with its defaults. Arithmetic and moments
+//! [`LossScaler`]), moments in 8 bits ([`EightBit`]). Rules are MLX's with its defaults. Arithmetic and moments
 //! are f32 for parameters of f16 and bf16 (where moments of that dtype would hardly move), and rounded
 //! once at the end.
 //!
@@ -35,6 +35,7 @@ mod accumulate;
 mod adaptive;
 mod clip;
 mod decay;
+mod eight_bit;
 mod ema;
 mod factored;
 mod mixed;
@@ -48,6 +49,7 @@ pub use accumulate::Accumulator;
 pub use adaptive::{AdaDelta, Adagrad, Adam, AdamW, Adamax, RmsProp};
 pub use clip::clip_grad_norm;
 pub use decay::WeightDecay;
+pub use eight_bit::EightBit;
 pub use ema::Ema;
 pub use factored::Adafactor;
 pub use mixed::{LossScaler, Master, all_finite, select};
@@ -137,6 +139,12 @@ pub trait Optimizer {
     fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
         let _ = slots;
         Ok(one.value * factor)
+    }
+
+    /// Whether a moment never is below zero: [`EightBit`] spends no code on signs then.
+    fn is_never_negative(&self, one: &One<'_>, slot: &str) -> bool {
+        let _ = (one, slot);
+        false
     }
 
     /// The state before the first step.

@@ -89,4 +89,8 @@ impl Optimizer for MultiOptimizer {
     fn shrink(&self, one: &One<'_>, factor: &Array, slots: &mut Slots) -> Result<Array> {
         self.of(one).0.shrink(one, factor, slots)
     }
+
+    fn is_never_negative(&self, one: &One<'_>, slot: &str) -> bool {
+        self.of(one).0.is_never_negative(one, slot)
+    }
 }

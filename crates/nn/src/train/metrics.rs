@@ -1,8 +1,9 @@
-//! What a training did: one JSON object a line in `metrics.jsonl`, and a page with the curves, which is
-//! written anew at checkpoints and evaluations.
+//! What a training did: one JSON object a line in `metrics.jsonl`, the same for TensorBoard, and a page with the
+//! curves, which is written anew at checkpoints and evaluations.
 
 use super::error::{Error, Result};
 use super::fit::Event;
+use super::tensorboard::Events;
 use lazul_io::write_file;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ pub(super) struct Metrics {
     folder: PathBuf,
     title: String,
     rows: Vec<Value>,
+    events: Events,
 }
 
 const FILE: &str = "metrics.jsonl";
@@ -45,7 +47,9 @@ impl Metrics {
         let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let rows: Vec<Value> =
             rows.filter(|row| row["step"].as_u64().is_some_and(|s| s <= step)).collect();
-        let metrics = Metrics { folder: folder.to_path_buf(), title: title.to_string(), rows };
+        let events = Events::open(folder, step)?;
+        let (folder, title) = (folder.to_path_buf(), title.to_string());
+        let metrics = Metrics { folder, title, rows, events };
         let lines: String = metrics.rows.iter().map(|row| format!("{row}\n")).collect();
         write_file(&path, lines.as_bytes())?;
         Ok(metrics)
@@ -76,7 +80,17 @@ impl Metrics {
         file.write_all(format!("{row}\n").as_bytes()).map_err(at)?;
         self.rows.push(row);
         match event {
-            Event::Evaluated { .. } => self.page(),
+            Event::Report(r) => {
+                let mut scalars = vec![("loss/training", r.loss)];
+                scalars.extend(r.learning_rate.map(|rate| ("learning_rate", rate)));
+                scalars.push(("tokens_per_second", r.tokens_per_second));
+                scalars.push(("peak_memory", r.peak_memory as f64));
+                self.events.write(r.step, &scalars)
+            }
+            Event::Evaluated { step, loss, .. } => {
+                self.events.write(*step, &[("loss/validation", *loss)])?;
+                self.page()
+            }
             _ => Ok(()),
         }
     }
@@ -181,6 +195,7 @@ fn page_of(title: &str, rows: &[Value]) -> String {
 mod tests {
     use super::*;
     use crate::train::fit::Report;
+    use crate::train::tensorboard;
 
     fn report(step: u64, loss: f64) -> Event {
         Event::Report(Report {
@@ -237,7 +252,7 @@ mod tests {
         let mut names: Vec<_> =
             fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, [PAGE, FILE]);
+        assert_eq!(names, [tensorboard::FILE, PAGE, FILE]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`Loader`] makes batches ahead of time in an order that a seed gives. [`fit`] runs compiled steps on a
 //! [`Session`], which is all that changes: model, optimizer's state, random generator, gradients of
 //! batches that wait for others. With a folder it writes `metrics.jsonl`, a page with the curves
-//! (`loss.html`) and [`Checkpoints`], from which a training goes on bit for bit as if it had not ended.
+//! (`loss.html`), events for TensorBoard and [`Checkpoints`], from which a training goes on bit for bit as if it had not ended.
 //!
 //! ```
 //! use lazul_core::prelude::*;
@@ -37,9 +37,12 @@ mod checkpoint;
 mod data;
 mod error;
 mod fit;
+#[cfg(feature = "images")]
+mod images;
 mod metrics;
 mod progress;
 mod session;
+mod tensorboard;
 #[cfg(test)]
 mod tests;
 
@@ -47,5 +50,7 @@ pub use checkpoint::{Checkpoints, Rejected, Saved};
 pub use data::{Batching, Loader, Position, batches, read_jsonl, read_texts};
 pub use error::{Error, Result};
 pub use fit::{Ending, Evaluate, Event, FitOptions, NotFinite, Outcome, Report, fit};
+#[cfg(feature = "images")]
+pub use images::ImageFolder;
 pub use progress::Progress;
 pub use session::Session;

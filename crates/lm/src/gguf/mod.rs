@@ -5,6 +5,10 @@
 //! together, so they are turned so here (`rope_traditional`); no matrix is rearranged or unpacked. The
 //! model computes in the dtype of the embedding, or in bfloat16 where that is made of blocks.
 
+mod export;
+
+pub use export::export_gguf;
+
 use crate::error::{Error, Result};
 use crate::text::{GgufVocab, TextModel};
 use lazul_core::{Array, DType, Quantization, zeros};

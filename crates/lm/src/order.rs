@@ -2,7 +2,7 @@
 //! Nishimura, 1998) and its `permutation`, so that a training of the same seed sees the same batches.
 
 /// The generator that `numpy.random.seed` starts.
-pub(super) struct Twister {
+pub(crate) struct Twister {
     state: [u32; N],
     at: usize,
 }
@@ -12,7 +12,7 @@ const M: usize = 397;
 
 impl Twister {
     /// As `numpy.random.RandomState(seed)`.
-    pub(super) fn new(seed: u32) -> Twister {
+    pub(crate) fn new(seed: u32) -> Twister {
         let mut state = [0u32; N];
         state[0] = seed;
         for i in 1..N {
@@ -44,7 +44,7 @@ impl Twister {
     }
 
     /// A number up to and with `most`: draws are masked and those beyond it thrown away.
-    fn up_to(&mut self, most: u32) -> u32 {
+    pub(crate) fn up_to(&mut self, most: u32) -> u32 {
         let mask = u32::MAX.checked_shr(most.leading_zeros()).unwrap_or(0);
         loop {
             let draw = self.next() & mask;
@@ -55,7 +55,7 @@ impl Twister {
     }
 
     /// As `permutation(n)`.
-    pub(super) fn permutation(&mut self, n: usize) -> Vec<usize> {
+    pub(crate) fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..n).collect();
         for i in (1..n).rev() {
             let j = self.up_to(i.min(u32::MAX as usize) as u32) as usize;

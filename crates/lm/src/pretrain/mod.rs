@@ -1,22 +1,25 @@
 //! Pretraining: a language model from nothing but texts.
 //!
-//! Texts become one stream of tokens, each text followed by the token that ends it, and the stream windows of
-//! one token more than the context; the last twentieth of the windows is for validation. What a training
-//! writes is a model folder at any time: `config.json`, tokenizer, `model.safetensors`, and beside them the
-//! checkpoints, figures and page of [`fit`].
+//! Texts become streams of tokens ([`Corpus`]), and streams batches of windows. Parameters are f32; the arithmetic
+//! of a step may be bf16 ([`PretrainConfig::dtype`]): matrices are rounded where they are used, and gradients
+//! arrive at the exact ones. What a training writes is a model folder at any time: `config.json`, tokenizer,
+//! `model.safetensors`, and beside them the checkpoints, figures and page of [`fit`].
 
+mod corpus;
+
+pub use corpus::Corpus;
+
+use crate::cache::KvCache;
 use crate::error::{Error, Result};
 use crate::models::{self, LanguageModel};
 use crate::publish::Publisher;
 use crate::text::TextModel;
-use crate::tune::{Batch, Example, batch, loss};
 use lazul_core::random::Generator;
 use lazul_core::{Array, DType, eval, ones, random, zeros};
 use lazul_io::{save_safetensors, write_file};
+use lazul_nn::losses::{CrossEntropy, Reduction, cross_entropy};
 use lazul_nn::optim::{Adam, WeightDecay, cosine_decay, join_schedules, linear_schedule};
-use lazul_nn::train::{
-    self, Batching, Event, FitOptions, Loader, Outcome, Session, fit, read_texts,
-};
+use lazul_nn::train::{self, Event, FitOptions, Outcome, Session, fit};
 use lazul_nn::{Module, TensorSource, Trainable, Weights};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,8 +27,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 /// A checkpoint that makes its tensors up: matrices are normal with deviation 0.02, biases zero, other vectors
-/// one.
-struct Drawn(Mutex<Generator>);
+/// one. Matrices whose results are added to what flows through the layers are smaller, so that the sum over all
+/// layers is not: Radford et al., 2019.
+struct Drawn {
+    generator: Mutex<Generator>,
+    /// Sums that flow through the model: two a layer.
+    sums: usize,
+}
 
 impl TensorSource for Drawn {
     fn tensor(&self, _: &str) -> lazul_core::Result<Option<Array>> {
@@ -34,13 +42,15 @@ impl TensorSource for Drawn {
     }
 
     fn sized(&self, name: &str, shape: &[usize]) -> lazul_core::Result<Option<Array>> {
-        let mut generator = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut generator = self.generator.lock().unwrap_or_else(|e| e.into_inner());
         let array = match shape {
             [_] if name.ends_with("bias") => zeros(shape, DType::F32),
             [_] => ones(shape, DType::F32),
             _ => {
                 let key = generator.next_key();
-                random::normal_with(0.0, 0.02, shape, DType::F32, Some(&key))
+                let added = ["o_proj.weight", "down_proj.weight"].iter().any(|n| name.ends_with(n));
+                let std = if added { 0.02 / (self.sums as f64).sqrt() } else { 0.02 };
+                random::normal_with(0.0, std, shape, DType::F32, Some(&key))
             }
         };
         array.check()?;
@@ -66,7 +76,9 @@ impl TensorSource for Drawn {
 /// # Errors
 /// If the architecture is not known, or the configuration makes no sense.
 pub fn init(config: &Value, seed: u64) -> Result<Box<dyn LanguageModel>> {
-    let source = Drawn(Mutex::new(Generator::new(seed)));
+    let layers = config.get("num_hidden_layers").and_then(Value::as_u64).unwrap_or(1);
+    let sums = 2 * (layers.clamp(1, 1 << 16) as usize);
+    let source = Drawn { generator: Mutex::new(Generator::new(seed)), sums };
     let model = models::load(config, &Weights::new(&source))?;
     eval(model.parameters().into_iter().map(|(_, array)| array))?;
     Ok(model)
@@ -81,16 +93,24 @@ pub struct PretrainConfig {
     pub dim: usize,
     /// Heads, which divide the features evenly; 4.
     pub heads: usize,
+    /// Heads of keys and values, which divide the heads evenly; as many as heads.
+    pub kv_heads: Option<usize>,
+    /// Features inside the feed-forward net; 8/3 of the features, rounded up to a multiple of 64.
+    pub inner: Option<usize>,
     /// Tokens that a prediction sees; 256.
     pub context: usize,
     /// Windows in a batch; 16.
     pub batch_size: usize,
     /// Batches; 1000.
     pub iters: u64,
-    /// The highest learning rate; it rises for a twentieth of the training and falls by a cosine to a tenth.
+    /// The highest learning rate; it rises for a twentieth of the training and falls by a cosine to zero.
     pub learning_rate: f64,
     /// Times the rate, the share of each matrix that goes away in a step; 0.1.
     pub weight_decay: f64,
+    /// Probability that a feature is dropped where it enters the model or is added to what flows through it; 0.
+    pub dropout: f64,
+    /// What steps compute in; f32. Parameters and what the optimizer keeps are f32 in any case.
+    pub dtype: DType,
     /// Of parameters and the order of windows; 0.
     pub seed: u64,
     /// Batches between reports; 10.
@@ -107,11 +127,15 @@ impl Default for PretrainConfig {
             layers: 4,
             dim: 256,
             heads: 4,
+            kv_heads: None,
+            inner: None,
             context: 256,
             batch_size: 16,
             iters: 1000,
             learning_rate: 1e-3,
             weight_decay: 0.1,
+            dropout: 0.0,
+            dtype: DType::F32,
             seed: 0,
             report_every: 10,
             evaluate_every: 100,
@@ -134,14 +158,24 @@ impl PretrainConfig {
         if context < 2 {
             return Err(Error::Argument(format!("a context of {context} predicts nothing")));
         }
+        let kv_heads = self.kv_heads.unwrap_or(heads);
+        if kv_heads == 0 || heads % kv_heads != 0 {
+            let why = format!("{heads} heads are no multiple of {kv_heads} heads of keys");
+            return Err(Error::Argument(why));
+        }
         // Two thirds of four times the features, as a gate has half as much again.
-        let inner = dim.checked_mul(8).and_then(|n| (n / 3).checked_next_multiple_of(64));
+        let usual = || dim.checked_mul(8).and_then(|n| (n / 3).checked_next_multiple_of(64));
         let most = 1usize << 31;
-        let Some(inner) = inner.filter(|&n| n <= most && context < most) else {
+        let inner = self.inner.or_else(usual).filter(|&n| n > 0 && n <= most);
+        let Some(inner) = inner.filter(|_| dim <= most && context < most) else {
             let why =
                 format!("{dim} features or a context of {context} are beyond what there can be");
             return Err(Error::Argument(why));
         };
+        if !matches!(self.dtype, DType::F32 | DType::BF16) {
+            let why = format!("steps compute in float32 or bfloat16, not in {}", self.dtype);
+            return Err(Error::Argument(why));
+        }
         let ids = text.tokenizer().special_ids();
         Ok(json!({
             "architectures": ["LlamaForCausalLM"],
@@ -151,7 +185,7 @@ impl PretrainConfig {
             "intermediate_size": inner,
             "num_hidden_layers": layers,
             "num_attention_heads": heads,
-            "num_key_value_heads": heads,
+            "num_key_value_heads": kv_heads,
             "max_position_embeddings": context,
             "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0,
@@ -164,60 +198,73 @@ impl PretrainConfig {
     }
 }
 
-/// Windows of `context + 1` tokens, to train on and to validate with, of a text or a folder of texts.
+/// `model` with parameters of `dtype`, through which gradients reach its own.
+fn rounded(model: &dyn LanguageModel, dtype: DType) -> Box<dyn LanguageModel> {
+    let mut model = model.clone_model();
+    if dtype != DType::F32 {
+        model.set_dtype(dtype);
+    }
+    model
+}
+
+/// The mean loss of windows `(b, t + 1)`: each token but the first is predicted from those before it. Logits are
+/// f32 at least.
+fn window_loss(model: &dyn LanguageModel, tokens: &Array) -> lazul_core::Result<Array> {
+    let inputs = tokens.slice_axis(1, 0, -1); // (b, t)
+    let targets = tokens.slice_axis(1, 1, None); // (b, t)
+    let mut cache: Vec<KvCache> = (0..model.layers().1).map(|_| KvCache::passing()).collect();
+    let logits = model.forward(&inputs, &mut cache)?.astype(DType::F32); // (b, t, vocabulary)
+    let how = CrossEntropy { reduction: Reduction::Mean, ..CrossEntropy::default() };
+    Ok(cross_entropy(&logits, &targets, how))
+}
+
+/// The mean loss of a stream of tokens: all but the first are predicted, in windows of `context` tokens that do
+/// not overlap and of which the last may be shorter, `batch_size` of them at a time. Its exponential is the
+/// perplexity.
 ///
 /// ```
-/// use lazul_lm::pretrain::windows;
-/// use lazul_lm::text::{TextFiles, TextModel};
-/// let tokenizer = br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "c": 2}, "merges": []}}"#;
-/// let text = TextModel::load(&TextFiles { tokenizer_json: Some(tokenizer), ..Default::default() })?;
-/// # let folder = std::env::temp_dir().join(format!("lazul-windows-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// let path = folder.join("a.txt");
-/// std::fs::write(&path, "abcabcabcabc")?;
-/// let [train, valid] = windows(&path, &text, 3)?;
-/// assert_eq!((train.len(), valid.len()), (2, 1));
-/// assert_eq!(train[1].tokens, [1, 2, 0, 1]);
-/// # std::fs::remove_dir_all(folder)?;
+/// # let sizes = serde_json::json!({
+/// #     "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+/// #     "num_hidden_layers": 2, "num_attention_heads": 2,
+/// # });
+/// let model = lazul_lm::pretrain::init(&sizes, 0)?;
+/// let loss = lazul_lm::pretrain::stream_loss(&*model, &[3, 1, 4, 1, 5, 9, 2, 6], 3, 2)?;
+/// assert!((loss.exp() - 16.0).abs() < 2.0); // it knows nothing yet
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// If a file cannot be read, the texts are shorter than two windows, or a window is longer than what there
-/// can be.
-pub fn windows(path: &Path, text: &TextModel, context: usize) -> Result<[Vec<Example>; 2]> {
-    let tokenizer = text.tokenizer();
-    let mut stream = Vec::new();
-    for (_, content) in read_texts(path)? {
-        stream.extend(tokenizer.encode(&content, false)?);
-        stream.extend(tokenizer.special_ids().eos);
+/// If there are fewer than two tokens, or they do not fit the model.
+pub fn stream_loss(
+    model: &dyn LanguageModel,
+    tokens: &[u32],
+    context: usize,
+    batch_size: usize,
+) -> Result<f64> {
+    let (context, batch_size) = (context.max(1), batch_size.max(1));
+    let predicted = tokens.len().saturating_sub(1);
+    if predicted == 0 {
+        return Err(Error::Argument(format!("{} tokens have none to predict", tokens.len())));
     }
-    let Some(size) = context.checked_add(1) else {
-        return Err(Error::Argument(format!("a context of {context} is beyond what there can be")));
-    };
-    let whole = stream.chunks_exact(size);
-    let mut train: Vec<Example> =
-        whole.map(|w| Example { tokens: w.to_vec(), offset: 0 }).collect();
-    if train.len() < 2 {
-        let why =
-            format!("{}: {} tokens are no two windows of {size}", path.display(), stream.len());
-        return Err(Error::Argument(why));
+    let (mut sum, mut at) = (0.0, 0);
+    while at < predicted {
+        let left = predicted - at;
+        let (rows, width) = match left / context {
+            0 => (1, left),
+            n => (n.min(batch_size), context),
+        };
+        let starts = (0..rows).map(|row| at + row * width);
+        let batch: Vec<i32> =
+            starts.flat_map(|from| &tokens[from..from + width + 1]).map(|&t| t as i32).collect();
+        let batch = Array::from_slice(&batch, [rows, width + 1]);
+        let loss = f64::from(window_loss(model, &batch)?.item::<f32>()?);
+        sum += loss * (rows * width) as f64;
+        at += rows * width;
     }
-    let valid = train.split_off(train.len() - train.len().div_ceil(20));
-    Ok([train, valid])
+    Ok(sum / predicted as f64)
 }
 
-fn loader(examples: Vec<Example>, size: usize, seed: u64, longest: usize) -> Result<Loader<Batch>> {
-    let how = Batching { size: size.min(examples.len()), seed, ..Batching::default() };
-    let lengths = vec![1; examples.len()];
-    let make = move |rows: &[usize]| {
-        let rows: Vec<&Example> = rows.iter().filter_map(|&i| examples.get(i)).collect();
-        Ok(batch(&rows, longest))
-    };
-    Ok(Loader::new(lengths, how, make)?)
-}
-
-/// Trains a model of `config.model` on [`windows`] of texts and writes it to `folder`, where `text`'s files are
+/// Trains a model of `config.model` on windows of a corpus and writes it to `folder`, where `text`'s files are
 /// already: `config.json` and `model.safetensors` with every checkpoint; with `resume` it goes on from the
 /// last checkpoint there.
 ///
@@ -226,35 +273,33 @@ fn loader(examples: Vec<Example>, size: usize, seed: u64, longest: usize) -> Res
 pub fn pretrain(
     config: &PretrainConfig,
     text: &TextModel,
-    [examples, valid]: [Vec<Example>; 2],
+    corpus: &Corpus,
     folder: &Path,
     resume: bool,
     cancel: Option<Arc<AtomicBool>>,
     observe: &mut dyn FnMut(&Event),
 ) -> Result<(Box<dyn LanguageModel>, Outcome)> {
     let described = config.model(text)?;
-    let model = Trainable::new(init(&described, config.seed)?);
-    let longest = config.context + 1;
+    let mut model = init(&described, config.seed)?;
+    model.set_dropout(config.dropout)?;
+    let model = Trainable::new(model);
+    let mut batches = corpus.batches(config.batch_size, config.context, config.seed)?;
     let iters = u32::try_from(config.iters.max(2)).unwrap_or(u32::MAX);
     let warmup = (iters / 20).max(1);
     let rate = config.learning_rate;
     let rise = linear_schedule(rate / warmup as f64, rate, warmup)?;
-    let fall = cosine_decay(rate, (iters - warmup).max(1), rate / 10.0)?;
+    let fall = cosine_decay(rate, (iters - warmup).max(1), 0.0)?;
     let rate = join_schedules(vec![rise, fall], vec![warmup])?;
     let adam = Adam { betas: [0.9, 0.95], bias_correction: true, ..Adam::new(rate) };
     // Norms stay what they are.
     let optimizer = WeightDecay::new(adam, config.weight_decay)
         .only(|_, value| value.ndim().is_ok_and(|n| n > 1));
     let mut session = Session::new(model, &optimizer, config.seed)?;
-    let mut batches = loader(examples, config.batch_size, config.seed, longest)?;
-    let held = loader(valid, config.batch_size, config.seed, longest)?;
+    let dtype = config.dtype;
     let mut validate = |m: &mut Trainable<Box<dyn LanguageModel>>| -> train::Result<f64> {
-        let (mut sum, mut n) = (0.0, 0.0);
-        for batch in held.pass() {
-            sum += f64::from(loss(&***m, &batch?)?.0.item::<f32>()?);
-            n += 1.0;
-        }
-        Ok(sum / n)
+        let model = rounded(&***m, dtype);
+        stream_loss(&*model, &corpus.valid, config.context, config.batch_size)
+            .map_err(|e| train::Error::Data(e.to_string()))
     };
     let PretrainConfig { iters, report_every, evaluate_every, save_every, .. } = *config;
     let mut options = FitOptions {
@@ -274,6 +319,10 @@ pub fn pretrain(
             "iters": iters,
             "learning_rate": config.learning_rate,
             "weight_decay": config.weight_decay,
+            "dropout": config.dropout,
+            "dtype": config.dtype.to_string(),
+            "tokens": corpus.tokens(),
+            "shares": corpus.shares().map(|(name, share)| json!([name, share])).collect::<Vec<_>>(),
             "seed": config.seed,
         }),
         ..FitOptions::default()
@@ -288,7 +337,11 @@ pub fn pretrain(
         publisher.watch(event);
         observe(event);
     };
-    let step = |m: &mut Trainable<Box<dyn LanguageModel>>, batch: &Batch| loss(&***m, batch);
+    let step = |m: &mut Trainable<Box<dyn LanguageModel>>, tokens: &Array| {
+        let loss = window_loss(&*rounded(&***m, dtype), tokens)?;
+        let [b, t] = tokens.dims()?;
+        Ok((loss, Array::scalar((b * (t - 1)) as i32)))
+    };
     let outcome = fit(
         &mut session,
         &optimizer,
@@ -299,7 +352,9 @@ pub fn pretrain(
         &mut watch,
     );
     let outcome = publisher.finish(outcome)?;
-    Ok((session.model.into_inner(), outcome))
+    let mut model = session.model.into_inner();
+    model.set_dropout(0.0)?;
+    Ok((model, outcome))
 }
 
 #[cfg(test)]
@@ -343,8 +398,8 @@ mod tests {
         }
         let place = tempfile::tempdir().unwrap();
         std::fs::write(place.path().join("a.txt"), "abcabc").unwrap();
-        let windows = windows(place.path(), &text(), usize::MAX);
-        assert!(matches!(windows, Err(Error::Argument(_))));
+        let corpus = Corpus::read(place.path(), None, &text()).unwrap();
+        assert!(matches!(corpus.batches(1, usize::MAX, 0), Err(Error::Argument(_))));
     }
 
     /// A process that was killed between its last checkpoint and the weights left none, or old ones, for ever.
@@ -356,8 +411,8 @@ mod tests {
         // Half a configuration, or another's, is none to keep.
         std::fs::write(at("config.json"), "{").unwrap();
         let run = |config: &PretrainConfig| {
-            let data = windows(&at("a.txt"), &text(), config.context)?;
-            pretrain(config, &text(), data, place.path(), true, None, &mut |_| ())
+            let corpus = Corpus::read(&at("a.txt"), None, &text())?;
+            pretrain(config, &text(), &corpus, place.path(), true, None, &mut |_| ())
         };
         run(&small()).unwrap();
         let read =
