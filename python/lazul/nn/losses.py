@@ -55,16 +55,17 @@ def cross_entropy(
         raise ValueError(f"Targets shape {targets.shape} does not match logits shape {logits.shape}.")
     if probabilities and targets.shape != logits.shape:
         raise ValueError(f"Targets shape {targets.shape} does not match logits shape {logits.shape}.")
-    if probabilities:
-        score = mx.sum(logits * targets, axis=axis)
-    else:
-        score = mx.take_along_axis(logits, mx.expand_dims(targets, axis), axis).squeeze(axis)
     whole = mx.logsumexp(logits, axis=axis)
-    if label_smoothing > 0:
-        spread = mx.mean(logits, axis=axis)
-        loss = whole - (1 - label_smoothing) * score - label_smoothing * spread
+    if probabilities:
+        # Targets need not sum to one.
+        score = mx.sum(logits * targets, axis=axis) - whole * mx.sum(targets, axis=axis)
     else:
-        loss = whole - score
+        at = mx.expand_dims(targets, axis)
+        score = mx.take_along_axis(logits, at, axis).squeeze(axis) - whole
+    if label_smoothing > 0:
+        spread = mx.mean(logits, axis=axis) - whole
+        score = (1 - label_smoothing) * score + label_smoothing * spread
+    loss = -score
     if weights is not None:
         if weights.shape != loss.shape:
             raise ValueError(f"Weights with shape {weights.shape} is not the same as output loss with shape {loss.shape}.")

@@ -351,16 +351,12 @@ class Module(dict):
 
         def one(_name: str, module: "Module") -> None:
             if wanted is None:
-                change(
-                    module,
-                    [
-                        k
-                        for k, v in module.items()
-                        if not isinstance(v, Module)
-                        and Module.valid_parameter_filter(module, k, v)
-                        and any(isinstance(leaf, mx.array) for _, leaf in tree_flatten(v))
-                    ],
+                # The module's own, in lists and dicts too; modules within come by themselves.
+                own = module.filter_and_map(
+                    lambda m, k, v: not isinstance(v, Module)
+                    and Module.valid_parameter_filter(m, k, v)
                 )
+                change(module, [path for path, _ in tree_flatten(own)])
                 return
             there = [k for k in wanted if k in module]
             if strict and len(there) < len(wanted):

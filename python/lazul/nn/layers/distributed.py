@@ -235,9 +235,9 @@ class _QuantizedSharded(Module):
         self.freeze()
 
     def unfreeze(self, *args, **kwargs):
-        """As :meth:`Module.unfreeze`; quantized weights are never trained."""
+        """As :meth:`Module.unfreeze`; the layer's own parameters are never trained."""
         super().unfreeze(*args, **kwargs)
-        return self.freeze(keys=["weight", "scales", "biases"], recurse=False)
+        return self.freeze(recurse=False)
 
     def _product(self, x: mx.array) -> mx.array:
         return mx.quantized_matmul(

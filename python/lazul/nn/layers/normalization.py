@@ -175,6 +175,9 @@ class BatchNorm(Module):
         if self.training and self.track_running_stats:
             keep = 1 - self.momentum
             self.running_mean = keep * self.running_mean + self.momentum * mean
-            self.running_var = keep * self.running_var + self.momentum * var
+            # The running figure is of the population that the batch is a sample of.
+            n = x.size // x.shape[-1]
+            unbiased = var * (n / (n - 1)) if n > 1 else var
+            self.running_var = keep * self.running_var + self.momentum * unbiased
         x = (x - mean) * mx.rsqrt(var + self.eps)
         return self.weight * x + self.bias if "weight" in self else x

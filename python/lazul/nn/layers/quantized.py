@@ -156,11 +156,6 @@ class QuantizedLinear(Module):
             self.bias = mx.zeros((output_dims,))
         self.freeze()
 
-    def unfreeze(self, *args, **kwargs):
-        """As :meth:`Module.unfreeze`; quantized weights are never trained."""
-        super().unfreeze(*args, **kwargs)
-        return self.freeze(keys=["weight", "scales", "biases"], recurse=False)
-
     def _extra_repr(self) -> str:
         outputs, words = self.weight.shape
         return (
