@@ -330,5 +330,4 @@ args = parser.parse_args()
 if args.what == "ops":
     ops(args.rounds, args.threads)
 else:
-    {"functions": functions, "llm": llm, "gguf": gguf, "cpu": cpu}[args.what](args)
-    {"functions": functions, "llm": llm, "gguf": gguf, "train": train}[args.what](args)
+    {"functions": functions, "llm": llm, "gguf": gguf, "cpu": cpu, "train": train}[args.what](args)

@@ -23,6 +23,7 @@ mod dot;
 pub mod dtypes;
 pub mod error;
 pub mod eval;
+pub mod foreign;
 pub mod ints;
 pub mod memory;
 mod node;

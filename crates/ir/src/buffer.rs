@@ -19,6 +19,12 @@ pub trait BlockSource: Send + Sync {
         HOST
     }
 
+    /// Whether nobody but the holders of its blocks reads or writes them. Blocks of a source that says no are
+    /// never written to: they are somebody else's, who lends them.
+    fn exclusive(&self) -> bool {
+        true
+    }
+
     /// Takes back `capacity` bytes at `ptr`, which this source handed out.
     fn release(&self, ptr: *mut u8, capacity: usize);
 }
@@ -53,8 +59,8 @@ impl Buffer {
     /// Wraps memory that came from `source`: `len` usable bytes of `capacity` at `ptr`.
     ///
     /// # Safety
-    /// `ptr` must be valid for reads and writes of `capacity` bytes, by whoever works in the source's place,
-    /// until `source.release` is called, and nobody else may own it.
+    /// `ptr` must be valid for reads of `capacity` bytes, by whoever works in the source's place, until
+    /// `source.release` is called; if the source is exclusive, for writes too, and nobody else may own it.
     pub unsafe fn new(
         ptr: *mut u8,
         len: usize,
@@ -127,10 +133,10 @@ impl Buffer {
         self.0.capacity
     }
 
-    /// Whether this is the only handle.
+    /// Whether this is the only handle, of memory that is not lent.
     #[inline]
     pub fn is_unique(&self) -> bool {
-        let unique = Arc::strong_count(&self.0) == 1;
+        let unique = Arc::strong_count(&self.0) == 1 && self.0.source.exclusive();
         if unique {
             // What others did with the memory before they let it go happened before what comes now.
             std::sync::atomic::fence(std::sync::atomic::Ordering::Acquire);

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::node::Array;
 use lazul_cpu::CpuBackend;
 use smallvec::SmallVec;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
@@ -30,6 +31,57 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 pub(crate) fn backend() -> &'static dyn lazul_ir::Backend {
     static CPU: CpuBackend = CpuBackend;
     &CPU
+}
+
+thread_local! {
+    /// What is asked between the steps of an evaluation on this thread: whether it shall end.
+    static STOP: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
+}
+
+/// Runs `f`, whose evaluations ask `stop` between their steps whether they shall end, on this thread. What was
+/// not computed then stays lazy and may be asked for again.
+///
+/// ```
+/// use lazul_core::{eval::interruptible, prelude::*};
+/// let x = arange(4, DType::F32).sort(-1);
+/// assert!(interruptible(|| true, || x.eval()).is_err());
+/// assert_eq!(x.to_vec::<f32>()?, [0.0, 1.0, 2.0, 3.0]);
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+pub fn interruptible<R>(stop: fn() -> bool, f: impl FnOnce() -> R) -> R {
+    struct Back(Option<fn() -> bool>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            STOP.set(self.0);
+        }
+    }
+    let _back = Back(STOP.replace(Some(stop)));
+    f()
+}
+
+/// An error if the evaluation on this thread shall end.
+#[inline]
+pub(crate) fn go_on() -> Result<()> {
+    match STOP.get() {
+        Some(stop) if stop() => {
+            Err(Error::new(ErrorKind::Value, "eval", "the evaluation was interrupted"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an array's values are there already.
+///
+/// ```
+/// use lazul_core::{eval::is_evaluated, prelude::*};
+/// let x = arange(4, DType::F32).exp();
+/// assert!(!is_evaluated(&x));
+/// x.eval()?;
+/// assert!(is_evaluated(&x));
+/// # Ok::<(), lazul_core::Error>(())
+/// ```
+pub fn is_evaluated(array: &Array) -> bool {
+    array.is_ready()
 }
 
 /// The right to compute a set of nodes, and the means to wait for whoever has it.

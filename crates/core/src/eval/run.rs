@@ -166,6 +166,7 @@ impl From<Error> for Failure {
 impl Run<'_> {
     fn stages(&mut self, plan: &Plan) -> Result<()> {
         for stage in &plan.stages {
+            super::go_on()?;
             let release = &plan.released[stage.release.start as usize..stage.release.end as usize];
             let (at, made) = match &stage.work {
                 Work::Single(id) => match &self.values[*id as usize].role {
