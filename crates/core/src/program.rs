@@ -300,6 +300,11 @@ impl Program {
                 let why = "a custom function's rules are code, which cannot be written down";
                 return Err(Error::new(ErrorKind::Value, OP, why));
             }
+            Control::Kernel(_) => {
+                let why =
+                    "files hold no kernels of users; export the fallback's operations instead";
+                return Err(Error::new(ErrorKind::Value, OP, why));
+            }
         })
     }
 

@@ -52,11 +52,18 @@ impl Device {
         if let Some(kernel) = self.kernels.read().unwrap_or_else(|e| e.into_inner()).get(&key) {
             return Ok(*kernel);
         }
-        let failed = |why: String| {
-            let message = format!("the kernel {} does not compile: {why}", key.entry());
-            OpError::new(ErrorKind::Internal, "cuda", message)
+        let failed = |why: String| match key {
+            Key::User(_) => OpError::new(ErrorKind::Value, "cuda_kernel", why),
+            _ => {
+                let message = format!("the kernel {} does not compile: {why}", key.entry());
+                OpError::new(ErrorKind::Internal, "cuda", message)
+            }
         };
-        let code = code(self.compiler, self.info.capability, &key).map_err(failed)?;
+        let code = match key.compiled() {
+            // What is text ends in a zero for the driver.
+            Some(code) => code.iter().copied().chain([0]).collect(),
+            None => code(self.compiler, self.info.capability, &key).map_err(failed)?,
+        };
         let kernel = match self.is_compile_only() {
             true => Kernel(std::ptr::null_mut()),
             false => load(&code, key.entry())?,
@@ -70,7 +77,9 @@ impl Device {
 fn load(code: &[u8], entry: &str) -> Result<Kernel, OpError> {
     let mut module = std::ptr::null_mut();
     cu!(cuModuleLoadData(&mut module, code.as_ptr().cast()))?;
-    let entry = std::ffi::CString::new(entry).expect("names of kernels have no zero bytes");
+    let entry = std::ffi::CString::new(entry).map_err(|_| {
+        OpError::new(ErrorKind::Value, "cuda_kernel", "a kernel's name has no zero bytes")
+    })?;
     let mut function = std::ptr::null_mut();
     cu!(cuModuleGetFunction(&mut function, module, entry.as_ptr()))?;
     Ok(Kernel(function))

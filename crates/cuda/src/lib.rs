@@ -44,6 +44,7 @@ mod sort;
 mod source;
 pub mod stream;
 pub mod transfer;
+mod user;
 
 pub use device::{Device, PLACES};
 pub use driver::{DeviceInfo, devices};
@@ -53,3 +54,4 @@ pub use replay::Figures;
 pub use run::{CudaBackend, lacks};
 pub use stream::{Event, Met, Stream};
 pub use transfer::{Pinned, Traffic};
+pub use user::{UserArg, UserCode};

@@ -4,6 +4,7 @@
 //! needed: nothing is compiled that no program uses.
 
 use crate::elementwise::Fused;
+use crate::user::{USER_ENTRY, USER_PRELUDE, UserCode};
 use lazul_ir::DType;
 use smallvec::SmallVec;
 
@@ -127,14 +128,26 @@ pub(crate) enum Key {
     Family(Family, &'static str, Defs),
     /// A fused program.
     Fused(Box<Fused>),
+    /// A user's.
+    User(UserCode),
 }
 
 impl Key {
     /// The name of the function in the compiled text.
-    pub(crate) fn entry(&self) -> &'static str {
+    pub(crate) fn entry(&self) -> &str {
         match self {
             Key::Family(_, entry, _) => entry,
             Key::Fused(_) => "fused",
+            Key::User(UserCode::Source(_)) => USER_ENTRY,
+            Key::User(UserCode::Compiled(_, name)) => name,
+        }
+    }
+
+    /// Code that need not be compiled.
+    pub(crate) fn compiled(&self) -> Option<&[u8]> {
+        match self {
+            Key::User(UserCode::Compiled(code, _)) => Some(code),
+            _ => None,
         }
     }
 
@@ -145,6 +158,9 @@ impl Key {
 
     /// The whole text to compile.
     pub(crate) fn source(&self) -> String {
+        if let Key::User(UserCode::Source(text)) = self {
+            return format!("{USER_PRELUDE}\n{text}");
+        }
         let mut text = String::with_capacity(32 << 10);
         text.push_str(include_str!("kernels/prelude.cu"));
         match self {
@@ -173,6 +189,7 @@ impl Key {
                 }
                 text.push_str(&fused.text());
             }
+            Key::User(_) => {}
         }
         text
     }

@@ -236,17 +236,13 @@ fn the_page_names_what_is_there() {
     let sources = Sources::read();
     let mut report = Report::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for (section, columns) in [("Offered", 4), ("Not here yet", 4), ("Not offered", 2)] {
+    for (section, columns) in [("Offered", 4), ("Not offered", 2)] {
         for row in rows(&page, section) {
             let name = row[0].clone();
             *seen.entry(name.clone()).or_default() += 1;
             let outcome = match (&row[..], section) {
                 _ if row.len() != columns => Err(format!("{} columns", row.len())),
                 ([_, path, _, test], "Offered") => sources.check(path, test),
-                ([_, path, ..], "Not here yet") => match sources.find(path).is_empty() {
-                    true => Ok(()),
-                    false => Err(format!("{path} is there: the row belongs into the first table")),
-                },
                 ([_, why], _) if why.len() < 10 => Err("says no reason".to_string()),
                 _ => Ok(()),
             };

@@ -9,6 +9,7 @@ pub(crate) mod call;
 mod compile;
 mod custom;
 pub(crate) mod graph;
+pub(crate) mod kernel;
 pub(crate) mod scan;
 mod shapeless;
 pub(crate) mod whiles;
@@ -39,6 +40,8 @@ pub(crate) enum Control {
     Branch(branch::Branch),
     /// A function with derivative rules of its own.
     Custom(custom::Custom),
+    /// A kernel that a user wrote.
+    Kernel(kernel::Kernel),
 }
 
 impl Control {
@@ -49,6 +52,7 @@ impl Control {
             Control::While(_) => "while_loop",
             Control::Branch(_) => "cond",
             Control::Custom(_) => "custom_function",
+            Control::Kernel(_) => kernel::OP,
         }
     }
 
@@ -61,6 +65,7 @@ impl Control {
             Control::While(w) => w.run(inputs, places),
             Control::Branch(b) => b.run(inputs, places),
             Control::Custom(c) => Ok(c.run(inputs)),
+            Control::Kernel(k) => k.run(inputs, places),
         }
     }
 
@@ -76,6 +81,7 @@ impl Control {
             Control::While(w) => w.vjp(),
             Control::Branch(b) => b.vjp(call, cotangents, wanted),
             Control::Custom(c) => c.vjp(call, cotangents),
+            Control::Kernel(k) => k.vjp(call, cotangents, wanted),
         }
     }
 
@@ -86,6 +92,7 @@ impl Control {
             Control::While(w) => w.jvp(call, tangents),
             Control::Branch(b) => b.jvp(call, tangents),
             Control::Custom(c) => c.jvp(call, tangents),
+            Control::Kernel(k) => k.jvp(call, tangents),
         }
     }
 
@@ -102,6 +109,7 @@ impl Control {
             Control::While(w) => w.vmap(inputs, batched, size),
             Control::Branch(b) => b.vmap(inputs, batched, size),
             Control::Custom(c) => c.vmap(inputs, batched, size, outputs.len()),
+            Control::Kernel(k) => k.vmap(inputs, batched, size),
         }
     }
 }

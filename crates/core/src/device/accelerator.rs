@@ -7,7 +7,7 @@ use super::launch::Launches;
 use super::{DeviceInfo, cuda};
 use crate::error::{Error, ErrorKind, Result};
 use lazul_ir::{Buffer, FastOp, HOST, Job, MemoryStats, Place, Prim, QuantizedOp, Work};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Why a job was not enqueued.
 // Without a device to enqueue on, nothing refuses.
@@ -33,6 +33,38 @@ pub(crate) struct Met {
     /// Its job's tag.
     pub(crate) tag: u32,
     pub(crate) error: Error,
+}
+
+/// A kernel that a user wrote.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(crate) enum UserCode {
+    /// A source, but for the types that all begin with; it defines `user_kernel`.
+    Source(Arc<str>),
+    /// Compiled code, and the kernel's name in it.
+    Compiled(Arc<[u8]>, Arc<str>),
+}
+
+/// An argument of such a kernel.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(crate) enum UserArg<'a> {
+    Pointer(u64),
+    Words(&'a [u64]),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+}
+
+/// A call of such a kernel.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(crate) struct UserLaunch<'a> {
+    pub(crate) code: &'a UserCode,
+    pub(crate) blocks: [u32; 3],
+    pub(crate) threads: [u32; 3],
+    /// Bytes of dynamic shared memory of a block.
+    pub(crate) shared: u32,
+    pub(crate) arguments: &'a [UserArg<'a>],
 }
 
 /// A device with memory of its own, that runs jobs in the order in which they are enqueued.
@@ -99,6 +131,20 @@ pub(crate) trait Accelerator: Send + Sync {
     /// Waits for what was enqueued; answers the first index out of bounds that was noted since the last
     /// call.
     fn take_fault(&self) -> Result<Option<Met>>;
+
+    /// Whether it runs kernels that users wrote.
+    fn runs_user_kernels(&self) -> bool {
+        false
+    }
+
+    /// Enqueues such a kernel.
+    ///
+    /// # Safety
+    /// Pointers must be live memory of this device, which the kernel must keep within.
+    unsafe fn enqueue_user(&self, launch: &UserLaunch<'_>) -> Result<()> {
+        let _ = launch;
+        Err(Error::new(ErrorKind::Device, "cuda_kernel", "this device runs no CUDA kernels"))
+    }
 
     /// How kernels were launched so far.
     fn launches(&self) -> Launches {

@@ -21,7 +21,7 @@ pub(super) use with::{count, open};
 
 #[cfg(feature = "cuda")]
 mod with {
-    use super::super::accelerator::{Met, Refusal};
+    use super::super::accelerator::{Met, Refusal, UserArg, UserCode, UserLaunch};
     use super::super::launch::Launches;
     use super::super::{DeviceInfo, DeviceKind};
     use super::Accelerator;
@@ -128,6 +128,33 @@ mod with {
         fn take_fault(&self) -> Result<Option<Met>> {
             let met = self.stream().take_fault()?;
             Ok(met.map(|m| Met { evaluation: m.evaluation, tag: m.tag, error: m.error }))
+        }
+
+        fn runs_user_kernels(&self) -> bool {
+            true
+        }
+
+        unsafe fn enqueue_user(&self, launch: &UserLaunch<'_>) -> Result<()> {
+            let code = match launch.code {
+                UserCode::Source(text) => lazul_cuda::UserCode::Source(text.clone()),
+                UserCode::Compiled(code, name) => {
+                    lazul_cuda::UserCode::Compiled(code.clone(), name.clone())
+                }
+            };
+            let arguments: Vec<lazul_cuda::UserArg<'_>> = launch
+                .arguments
+                .iter()
+                .map(|argument| match *argument {
+                    UserArg::Pointer(ptr) => lazul_cuda::UserArg::Pointer(ptr),
+                    UserArg::Words(words) => lazul_cuda::UserArg::Words(words),
+                    UserArg::I32(value) => lazul_cuda::UserArg::I32(value),
+                    UserArg::F32(value) => lazul_cuda::UserArg::F32(value),
+                    UserArg::Bool(value) => lazul_cuda::UserArg::Bool(value),
+                })
+                .collect();
+            let (blocks, threads, shared) = (launch.blocks, launch.threads, launch.shared);
+            // SAFETY: the caller's promise.
+            unsafe { self.stream().enqueue_user(&code, blocks, threads, shared, &arguments) }
         }
 
         fn launches(&self) -> Launches {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 /// Where a job that may fail was built, and its operands.
-struct Note {
+pub(crate) struct Note {
     site: &'static Location<'static>,
     operands: Vec<(DType, Shape)>,
 }
@@ -299,7 +299,7 @@ fn settle_pending(last: u64) -> Result<()> {
 }
 
 /// Enters a device for the rest of the evaluation; answers the job's tag.
-fn enter(place: Place, note: Option<Note>) -> Result<u32> {
+pub(crate) fn enter(place: Place, note: Option<Note>) -> Result<u32> {
     let (new, first, full) = SESSION.with_borrow_mut(|s| {
         let Some(s) = s else { return (None, None, false) };
         let mut first = None;

@@ -6,10 +6,14 @@
 
 mod attention;
 mod cross_entropy;
+mod cuda_kernel;
 mod gated_delta;
 pub(crate) mod rules;
 
 pub use cross_entropy::cross_entropy;
+pub use cuda_kernel::{
+    CudaKernel, KernelLaunch, TemplateArg, cuda_kernel, precompiled_cuda_kernel,
+};
 pub use gated_delta::{GatedDelta, gated_delta_update};
 
 use super::{attempt, axes_of, error, prim};
