@@ -239,7 +239,7 @@ impl Columns {
         let (mut passes, mut s) = (Vec::new(), 1);
         while left > 0 {
             let bits = match left {
-                1 | 2 | 3 => left,
+                1..=3 => left,
                 4 => 2,
                 _ => 3,
             };
