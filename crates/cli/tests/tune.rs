@@ -200,3 +200,83 @@ fn a_model_is_made_of_texts() {
     assert!(error.contains("no checkpoint to go on from"), "{error}");
     assert_eq!(std::fs::read_to_string(other.join("config.json")).unwrap(), described);
 }
+
+#[test]
+fn adapters_go_to_peft_and_models_to_gguf() {
+    let place = place();
+    let at = place.path();
+    let short = ["--iters", "4", "--val-batches", "1", "--test-batches", "1"];
+    well(at, &[&TRAIN[..], &short].concat());
+    let (out, _) = well(at, &["lora", "--export-peft", "peft"]);
+    assert!(out.contains("adapters for PEFT to peft"), "{out}");
+    assert!(at.join("peft/adapter_model.safetensors").is_file());
+    let with = |adapters: &[&str]| {
+        let flags = adapters.iter().flat_map(|a| ["--adapter-path", a]);
+        well(at, &[&ASK[..], &flags.collect::<Vec<_>>()].concat()).0
+    };
+    assert_eq!(with(&["adapters"]), with(&["peft"]));
+    assert!(!with(&["adapters", "peft"]).is_empty());
+    let (out, _) = well(at, &["fuse", "--dequantize", "--export-gguf", "--save-path", "dense"]);
+    assert!(out.contains("Converted GGUF model saved as: dense/ggml-model-f16.gguf"), "{out}");
+    let ask = |model: &str| well(at, &[&ASK[..], &["--model", model]].concat()).0;
+    // The words of f16 and those of bf16 begin alike.
+    let (a, b) = (ask("dense"), ask("dense/ggml-model-f16.gguf"));
+    assert_eq!(a.get(..8), b.get(..8), "{a:?} {b:?}");
+    let (out, _) =
+        well(at, &["fuse", "--q-bits", "8", "--q-group-size", "32", "--save-path", "eight"]);
+    assert!(out.contains("Quantizing model to 8 bits"), "{out}");
+    let config = std::fs::read_to_string(at.join("eight/config.json")).unwrap();
+    assert!(config.contains("\"bits\": 8") || config.contains("\"bits\":8"), "{config}");
+    assert!(!ask("eight").is_empty());
+}
+
+#[test]
+fn a_model_from_nothing_is_measured() {
+    let place = place();
+    let at = place.path();
+    let rows = "{\"text\": \"One crab and two crabs.\", \"group\": \"few\"}\n\
+                {\"text\": \"Three crabs and four crabs, and more.\", \"group\": \"many\"}\n";
+    std::fs::write(at.join("texts.jsonl"), rows.repeat(8)).unwrap();
+    std::fs::write(at.join("held.txt"), "One crab and four crabs.\n").unwrap();
+    let train = [
+        "train",
+        "--data",
+        "texts.jsonl",
+        "--valid",
+        "held.txt",
+        "--mix",
+        "few=1,many=3",
+        "--layers",
+        "1",
+        "--dim",
+        "16",
+        "--heads",
+        "2",
+        "--kv-heads",
+        "1",
+        "--ffn-dim",
+        "32",
+        "--context",
+        "8",
+        "--batch-size",
+        "2",
+        "--iters",
+        "3",
+        "--dropout",
+        "0.1",
+        "--dtype",
+        "bfloat16",
+        "--save-path",
+        "made",
+    ];
+    well(at, &train);
+    let config = std::fs::read_to_string(at.join("made/config.json")).unwrap();
+    assert!(config.contains("num_key_value_heads"), "{config}");
+    assert!(at.join("made/events.out.tfevents.lazul").is_file());
+    let (out, _) = well(at, &["perplexity", "--model", "made", "--data", "held.txt"]);
+    assert!(out.starts_with("Perplexity ") && out.contains("in windows of 8"), "{out}");
+    let said = badly(at, &["perplexity", "--data", "nothing.txt"]);
+    assert!(said.contains("nothing.txt"), "{said}");
+    let other = [&train[..6], &["few=1", "--save-path", "other"]].concat();
+    assert!(badly(at, &other).contains("\"many\" has no share"), "{:?}", badly(at, &other));
+}

@@ -426,4 +426,52 @@ mod tests {
         assert!(run(&PretrainConfig { layers: 2, ..small() }).is_err());
         assert!(before == read());
     }
+
+    /// Steps in bf16 move exact parameters; dropout and the order of windows go on where they were.
+    #[test]
+    fn a_training_in_bf16_with_dropout_goes_on_bit_for_bit() {
+        let place = tempfile::tempdir().unwrap();
+        let texts = place.path().join("a.txt");
+        std::fs::write(&texts, "abcacb".repeat(20)).unwrap();
+        let corpus = Corpus::read(&texts, None, &text()).unwrap();
+        let config = PretrainConfig { dropout: 0.3, dtype: DType::BF16, save_every: 2, ..small() };
+        let at = |name: &str| {
+            let folder = place.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            folder
+        };
+        let (whole, parts) = (at("whole"), at("parts"));
+        pretrain(&config, &text(), &corpus, &whole, false, None, &mut |_| ()).unwrap();
+        let end = Arc::new(AtomicBool::new(false));
+        let mut stop = |event: &Event| {
+            if matches!(event, Event::Step { step: 2, .. }) {
+                end.store(true, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let ended =
+            pretrain(&config, &text(), &corpus, &parts, false, Some(end.clone()), &mut stop);
+        assert_eq!(ended.unwrap().1.step, 2);
+        let weights = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+        assert_ne!(weights(&whole), weights(&parts));
+        pretrain(&config, &text(), &corpus, &parts, true, None, &mut |_| ()).unwrap();
+        assert!(weights(&whole) == weights(&parts));
+        let arrays = lazul_io::load_safetensors(whole.join("model.safetensors")).unwrap();
+        assert!(arrays.values().all(|a| a.dtype().unwrap() == DType::F32));
+    }
+
+    /// The last window is shorter than the others, and batches may be of any size.
+    #[test]
+    fn the_loss_of_a_stream_does_not_depend_on_batches() {
+        let sizes = json!({
+            "model_type": "llama", "vocab_size": 16, "hidden_size": 16, "intermediate_size": 32,
+            "num_hidden_layers": 1, "num_attention_heads": 2,
+        });
+        let model = init(&sizes, 0).unwrap();
+        let tokens: Vec<u32> = (0..30).map(|i| i * 5 % 16).collect();
+        let losses = [1, 2, 3, 100].map(|b| stream_loss(&*model, &tokens, 4, b).unwrap());
+        assert!(losses.iter().all(|l| (l - losses[0]).abs() < 1e-6), "{losses:?}");
+        let alone = stream_loss(&*model, &tokens, 29, 1).unwrap();
+        assert!((alone - losses[0]).abs() > 1e-6, "what a token sees counts");
+        assert!(stream_loss(&*model, &tokens[..1], 4, 1).is_err());
+    }
 }

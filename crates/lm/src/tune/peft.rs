@@ -12,7 +12,7 @@ use crate::models::LanguageModel;
 use lazul_core::{Array, Shape};
 use lazul_io::{json, save_safetensors, write_file};
 use lazul_nn::layers::{Adapter, Dropout};
-use lazul_nn::{Matrix, Module, Parameters};
+use lazul_nn::{Matrix, Module, Parameters, Weight};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -102,6 +102,7 @@ pub(super) fn put(
 ) -> Result<TuneType> {
     let how = described(config)?;
     let dropout = Dropout::new(how.dropout)?;
+    let tied = tied(model);
     let mut failed: Option<Error> = None;
     let mut count = 0;
     model.matrices_mut(&mut |path, matrix| {
@@ -111,12 +112,29 @@ pub(super) fn put(
             Matrix::Embedding(_) => (take("lora_embedding_A"), take("lora_embedding_B")),
         };
         let m = take("lora_magnitude_vector");
+        // PEFT saves the table along with its adapter.
+        let base = take("base_layer.weight");
         let (slot, dims) = match matrix {
             Matrix::Linear(linear) => {
                 let dims = linear.weight.dims().map(|[out, input]| [input, out]);
                 (&mut linear.adapter, dims)
             }
-            Matrix::Embedding(table) => (&mut table.adapter, table.weight.dims()),
+            Matrix::Embedding(table) => {
+                let dims = table.weight.dims();
+                if a.is_some() && tied {
+                    let why = "the embedding is the output as well, of which PEFT's adapter is not";
+                    failed = failed.take().or(Some(bad(format!("{path}: {why}"))));
+                    return;
+                }
+                match base {
+                    Some(base) => match replaced(&table.weight, &base) {
+                        Ok(weight) => table.weight = weight,
+                        Err(e) => return failed = failed.take().or(Some(e)),
+                    },
+                    None => {}
+                }
+                (&mut table.adapter, dims)
+            }
         };
         let made = match (a, b) {
             (None, None) => return,
@@ -142,6 +160,21 @@ pub(super) fn put(
         return Err(bad(format!("{}: there is no adapter", file.display())));
     }
     Ok(if how.dora { TuneType::Dora } else { TuneType::Lora })
+}
+
+/// Whether the embedding is the output projection as well.
+fn tied(model: &dyn LanguageModel) -> bool {
+    !model.parameters().iter().any(|(path, _)| path.starts_with("lm_head."))
+}
+
+/// A table's weight replaced by one of its shape, in its dtype.
+fn replaced(old: &Weight, new: &Array) -> Result<Weight> {
+    let dense = old.dense();
+    if dense.shape()? != new.shape()? {
+        let (is, want) = (Shape::new(new.shape()?), Shape::new(dense.shape()?));
+        return Err(bad(format!("the embedding has shape {is}, and the model's {want}")));
+    }
+    Ok(Weight::Dense(new.astype(dense.dtype()?)))
 }
 
 fn adapter(
@@ -210,11 +243,15 @@ pub fn save_peft(model: &dyn LanguageModel, base: &str, folder: &Path) -> Result
     let mut adapters: BTreeMap<String, (usize, f64)> = BTreeMap::new();
     let mut plain = BTreeSet::new();
     let (mut dora, mut dropout, mut failed) = (BTreeSet::new(), 0.0, None);
+    let (tied, mut tables) = (tied(model), 0);
     // Only to be shown the matrices.
     model.clone_model().matrices_mut(&mut |path, matrix| {
         let (adapter, names) = match matrix {
             Matrix::Linear(l) => (&l.adapter, ["lora_A.weight", "lora_B.weight"]),
-            Matrix::Embedding(t) => (&t.adapter, ["lora_embedding_A", "lora_embedding_B"]),
+            Matrix::Embedding(t) => {
+                tables += usize::from(t.adapter.is_some());
+                (&t.adapter, ["lora_embedding_A", "lora_embedding_B"])
+            }
         };
         let Some(adapter) = adapter else {
             plain.insert(last(path).to_string());
@@ -242,6 +279,10 @@ pub fn save_peft(model: &dyn LanguageModel, base: &str, folder: &Path) -> Result
     };
     if dora.len() > 1 {
         return Err(bad("PEFT has lengths of rows in all adapters or in none"));
+    }
+    if tied && tables > 0 {
+        let why = "the embedding is the output as well, of which PEFT's adapter is not";
+        return Err(bad(why));
     }
     // Short names mean every module that is called so.
     let short: BTreeSet<&str> = adapters.keys().map(|path| last(path)).collect();
