@@ -160,7 +160,7 @@ fn ifftshift(a: Arr, axes: Axes, stream: On) -> PyResult<PyArray> {
 /// The short-time Fourier transform: the spectra of overlapping windows.
 ///
 /// >>> mx.fft.stft(mx.ones(64), n_fft=16).shape
-/// (17, 9)
+/// (9, 17)
 #[pyfunction]
 #[pyo3(signature = (x, n_fft=Count(2048), hop_length=None, win_length=None, window=None, center=true, pad_mode="reflect", norm=None, onesided=None, stream=On(None)))]
 fn stft(

@@ -303,11 +303,14 @@ fn repeat(
             "[repeat] one count that is not negative for each slice is needed",
         ));
     }
-    let at: Vec<i64> = counts
-        .iter()
-        .enumerate()
-        .flat_map(|(i, &c)| std::iter::repeat_n(i as i64, c as usize))
-        .collect();
+    let too_many = || PyValueError::new_err("[repeat] the result has too many elements");
+    let total = counts.iter().try_fold(0i64, |sum, &c| sum.checked_add(c)).ok_or_else(too_many)?;
+    let mut at: Vec<i64> = Vec::new();
+    at.try_reserve_exact(usize::try_from(total).map_err(|_| too_many())?)
+        .map_err(|_| too_many())?;
+    for (i, &c) in counts.iter().enumerate() {
+        at.extend(std::iter::repeat_n(i as i64, c as usize));
+    }
     let at = Array::from_slice(&at, [at.len()]);
     op(stream, || array.take(&at, axis))
 }

@@ -196,7 +196,7 @@ def run(core, network, optimizers, make, flatten, unflatten):
     for i in range(5):
         gradients = unflatten([(k, core.sin(v * (i + 1)) + 0.1) for k, v in flatten(tree)])
         tree = optimizer.apply_gradients(gradients, tree)
-        history.append([np.array(v) for _, v in flatten(tree)])
+        history.append([np.array(v) for _, v in sorted(flatten(tree), key=lambda kv: kv[0])])
     rate = optimizer.state.get("learning_rate") if hasattr(optimizer, "state") else None
     return history, None if rate is None else np.array(rate)
 
