@@ -18,11 +18,11 @@ exec > >(tee "$out/log.txt") 2>&1
 
 batch=${BATCH:-32} context=${CONTEXT:-1024}
 # After more steps than these the texts have been seen too often.
-most=${MOST:-6000}
+most=${MOST:-2000}
 flags=(
     --data "$data/train.jsonl" --valid "$data/valid.jsonl" --mix prose=0.6,std-prose=0.15,api=0.25
     --layers 7 --dim 384 --heads 6 --kv-heads 2 --ffn-dim 1024 --context "$context" --batch-size "$batch"
-    --learning-rate "${RATE:-3e-3}" --weight-decay "${DECAY:-0.1}" --dropout "${DROPOUT:-0.2}" --dtype "${DTYPE:-bfloat16}" --seed 1
+    --learning-rate "${RATE:-3e-3}" --weight-decay "${DECAY:-0.1}" --dropout "${DROPOUT:-0.3}" --dtype "${DTYPE:-bfloat16}" --seed 1
 )
 
 # The last of three reports: kernels are compiled by then.
