@@ -198,6 +198,12 @@ impl Grid {
 }
 
 impl Kernel {
+    /// A kernel that no launch runs.
+    #[cfg(test)]
+    pub(crate) fn none() -> Kernel {
+        Kernel(std::ptr::null_mut())
+    }
+
     pub(crate) fn raw(self) -> sys::CUfunction {
         self.0
     }

@@ -232,6 +232,7 @@ impl State {
             return Ok(());
         }
         known.missed = 0;
+        let mut made = false;
         match &mut known.graph {
             Some(graph) => {
                 self.figures.changed += graph.update(&mut self.calls)?;
@@ -239,7 +240,7 @@ impl State {
             None => match Graph::new(std::mem::take(&mut self.calls), on.early) {
                 Ok(graph) => {
                     known.graph = Some(graph);
-                    self.figures.made += 1;
+                    made = true;
                 }
                 Err(calls) => {
                     // A driver that does not record them so.
@@ -253,7 +254,10 @@ impl State {
         cu!(cuGraphLaunch(raw, on.stream))?;
         self.figures.replayed += 1;
         self.figures.kernels += count as u64;
-        self.limit(at);
+        if made {
+            self.figures.made += 1;
+            self.limit(at);
+        }
         Ok(())
     }
 
@@ -271,9 +275,6 @@ impl State {
     /// Lets graphs go that were not used for long, where there are too many; not the one at `at`.
     fn limit(&mut self, at: (u64, u32)) {
         let size = |k: &Known| k.graph.as_ref().map_or(0, |g| g.calls.len());
-        if self.known.len() < 8 {
-            return;
-        }
         let mut all: usize = self.known.values().map(size).sum();
         while all > MOST {
             let others = self.known.iter_mut().filter(|(k, v)| **k != at && v.graph.is_some());
@@ -373,5 +374,64 @@ impl Graph {
             *old = new;
         }
         Ok(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: On = On { stream: std::ptr::null_mut(), early: false };
+
+    /// An evaluation of `count` kernels that nothing runs; whether they were collected.
+    fn evaluation(replay: &Replay, key: u64, count: usize) -> bool {
+        replay.begin(key);
+        let collected = replay.lock().mode == Mode::Collect;
+        for _ in 0..count {
+            replay.launch(ON, Kernel::none(), Grid::new(1, 32), &Args::new()).unwrap();
+        }
+        replay.end(ON).unwrap();
+        collected
+    }
+
+    #[test]
+    fn what_never_comes_again_is_launched_by_itself() {
+        let replay = Replay::default();
+        let mut all = 0;
+        for turn in 0..2 * PATIENCE as usize {
+            let count = *WORTH.start() + turn;
+            let collected = evaluation(&replay, 7, count);
+            // The first is only counted, and patience ends.
+            assert_eq!(collected, turn > 0 && turn <= PATIENCE as usize, "turn {turn}");
+            all += count as u64;
+            assert_eq!(replay.figures(), Figures { single: all, ..Figures::default() });
+        }
+        // Too few kernels are never collected, too many not either.
+        for count in [WORTH.start() - 1, WORTH.end() + 1] {
+            assert!(!evaluation(&replay, count as u64, count));
+            assert!(!evaluation(&replay, count as u64, count));
+        }
+        assert!(!evaluation(&replay, 9, 10), "another key is another evaluation");
+    }
+
+    #[test]
+    fn segments_end_where_something_else_uses_the_stream() {
+        let replay = Replay::default();
+        let halves = |first: usize, second: usize| {
+            replay.begin(3);
+            let mut collected = Vec::new();
+            for count in [first, second] {
+                collected.push(replay.lock().mode == Mode::Collect);
+                for _ in 0..count {
+                    replay.launch(ON, Kernel::none(), Grid::new(1, 32), &Args::new()).unwrap();
+                }
+                replay.cut(ON).unwrap();
+                assert!(replay.lock().calls.is_empty(), "nothing waits behind what cut it off");
+            }
+            replay.end(ON).unwrap();
+            collected
+        };
+        assert_eq!(halves(3, 20), [false, false]);
+        assert_eq!(halves(4, 21), [false, true]);
     }
 }

@@ -87,30 +87,13 @@ KERNEL __launch_bounds__(256) tiled(T *out, const T *a, const T *b, u32 m, u32 n
 #endif
 
 #ifdef ENTRY_gemv
-#if __CUDA_ARCH__ >= 900
-#define LET_NEXT asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
-#define WAIT asm volatile("griddepcontrol.wait;" ::: "memory")
-#else
-#define LET_NEXT
-#define WAIT
-#endif
-// Bytes of each column that are on their way while the kernel before this one is still running. Whether
-// that one writes them does not matter: they are fetched to the second-level cache, where all meet.
-#define AHEAD 2048
-
 // x (ROWS, k) times a matrix stored (n, k), a warp a column. VEC neighbours together.
 KERNEL __launch_bounds__(128) gemv(T *out, const T *x, const T *w, u32 n, u32 k, i64 x_row, i64 w_row,
                                    i64 out_row) {
-    LET_NEXT;
+    BEGIN;
     u32 column = blockIdx.x * 4 + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (column >= n) return;
     const T *row = w + i64(column) * w_row;
-#if __CUDA_ARCH__ >= 900
-    for (u32 at = lane * 128; at < AHEAD && at < k * u32(sizeof(T)); at += 32 * 128) {
-        asm volatile("prefetch.global.L2 [%0];" ::"l"((const char *)row + at));
-    }
-#endif
-    WAIT;
     Wide<T> sum[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) sum[r] = 0;

@@ -235,37 +235,13 @@ DEVICE u32 partner(const u32 *e, int j) {
 #endif
 }
 
-#if __CUDA_ARCH__ >= 900
-#define LET_NEXT asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
-#define WAIT asm volatile("griddepcontrol.wait;" ::: "memory")
-#else
-#define LET_NEXT
-#define WAIT
-#endif
-// Bytes of each row of codes that are on their way while the kernel before this one is still running.
-// Whether that one writes them does not matter: they are fetched to the second-level cache, where all meet.
-#define AHEAD 2048
-
 KERNEL __launch_bounds__(WARPS * 32, RESIDENT) tensor(X *out, const X *x, const u32 *codes, const T *scales,
                                                       const T *biases, u32 m, u32 n, u32 k, i64 x_row,
                                                       i64 w_row, i64 g_row, i64 out_row) {
-    LET_NEXT;
+    BEGIN;
     __shared__ float parts[WARPS][RT * 16][MT * 8 + 1];
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, c = lane % 4;
     u32 n0 = blockIdx.x * 16 * RT, m0 = blockIdx.y * 8 * MT;
-#if __CUDA_ARCH__ >= 900
-    if (blockIdx.y == 0) {
-        const u32 LINES = AHEAD / 128;
-        for (u32 i = threadIdx.x; i < 16 * RT * LINES; i += WARPS * 32) {
-            u32 column = min(n0 + i / LINES, n - 1), at = i % LINES * 128;
-            if (at < k / 8 * BITS) {
-                const char *p = (const char *)(codes + i64(column) * w_row) + at;
-                asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-            }
-        }
-    }
-#endif
-    WAIT;
     u32 steps = k / SPAN, share = (steps + WARPS - 1) / WARPS;
     u32 begin = warp * share, end = min(begin + share, steps);
     float total[RT][MT][4] = {};
