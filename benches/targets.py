@@ -4,6 +4,7 @@ ratio that is aimed at, and the share of what the machine can do at most.
 A target is a ratio to the best peer; some rows are as good if they reach a share of their limit. Decoding reads
 every weight once for each token, so its limit is the bandwidth of reading memory.
 """
+import json
 import os
 
 # Ratio aimed at, and the share of the limit that is enough without it, by case of `functions`.
@@ -24,8 +25,24 @@ DECODE = {"4bit": (1.2, 0.90), "q4_k_m": (1.4, None), "q8_0": (1.1, None), "bf16
 PREFILL, MEMORY, FIRST = 2.5, 1 / 1.05, 1.0
 
 
+def read_a_token(path):
+    """Bytes of weights that a new token reads: all of a file but an embedding that is not the last layer's too."""
+    if path.endswith(".gguf"):
+        from gguf import GGUFReader
+
+        sizes = {t.name: int(t.n_bytes) for t in GGUFReader(path).tensors}
+        embedding, last = "token_embd.weight", "output.weight"
+    else:
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        sizes = {name: t["data_offsets"][1] - t["data_offsets"][0] for name, t in header.items()}
+        embedding, last = "model.embed_tokens", "lm_head.weight"
+    return sum(size for name, size in sizes.items() if last not in sizes or not name.startswith(embedding))
+
+
 def models(folder, gguf, binaries, python):
-    """`(name, programs, bytes of weights)` of every model: folders beside GGUF files of the same weights, then what
+    """`(name, programs, bytes that a new token reads)` of every model: folders beside GGUF files of the same weights, then what
     has a GGUF file alone."""
     ours = os.path.join(binaries, "llm")
     found = []
@@ -40,7 +57,7 @@ def models(folder, gguf, binaries, python):
             programs["llama.cpp"] = python("llm_llamacpp.py", file)
         if kind == "bf16":
             programs["transformers"] = python("llm_transformers.py", path)
-        weights = sum(os.path.getsize(os.path.join(path, f)) for f in os.listdir(path) if f.endswith(".safetensors"))
+        weights = sum(read_a_token(os.path.join(path, f)) for f in os.listdir(path) if f.endswith(".safetensors"))
         found.append((name, programs, weights))
     for file in sorted(os.listdir(gguf) if gguf else []):
         stem = file.removesuffix(".gguf")
@@ -48,7 +65,7 @@ def models(folder, gguf, binaries, python):
             continue
         path = os.path.join(gguf, file)
         programs = {"lazul": [ours, path], "llama.cpp": python("llm_llamacpp.py", path)}
-        found.append((stem, programs, os.path.getsize(path)))
+        found.append((stem, programs, read_a_token(path)))
     return found
 
 

@@ -136,8 +136,15 @@ impl Store<f32> for Target {
         if self.windows_are_rows {
             for i in 0..rows {
                 let line = &tile[i * ld..][..cols];
+                let dst = self.at(batch, row + i, col);
                 // SAFETY: the driver stores tiles inside the product.
-                unsafe { store_f32(line, self.dtype, self.at(batch, row + i, col)) };
+                unsafe {
+                    if self.dtype == DType::F32 {
+                        std::ptr::copy_nonoverlapping(line.as_ptr(), dst.cast(), cols);
+                    } else {
+                        store_f32(line, self.dtype, dst);
+                    }
+                }
             }
             return;
         }

@@ -144,9 +144,9 @@ mod tests {
                 // Query by query nothing is cut: some at a time, with the mask's rows.
                 let mut want: Vec<Array> = Vec::new();
                 let mut first = Vec::new();
-                for at in (0..queries as i64).step_by(100) {
+                for at in (0..queries as i64).step_by(350) {
                     let rows =
-                        |x: &Array, axis| x.slice_axis(axis, at, (at + 100).min(queries as i64));
+                        |x: &Array, axis| x.slice_axis(axis, at, (at + 350).min(queries as i64));
                     let mut part = inputs.clone();
                     part[0] = rows(&inputs[0], 2);
                     let mask = Mask::Array(rows(&see, 0));
