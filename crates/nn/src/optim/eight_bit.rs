@@ -194,7 +194,7 @@ fn blocks(flat: &Array, n: usize) -> Result<Array> {
 mod tests {
     use super::*;
     use crate::optim::{Adam, AdamW, Lion, Master};
-    use crate::{Linear, Module, Sequential, layers::Activation, value_and_grad};
+    use crate::{Layer, Linear, Module, Sequential, layers::Activation, value_and_grad};
     use lazul_core::{eval, random};
 
     #[test]
