@@ -129,20 +129,20 @@ impl Corpus {
         Ok(())
     }
 
-    /// Batches of `size` windows of `context` tokens and the one after: int32 `(size, context + 1)`. An epoch has
-    /// as many windows as fit into the tokens, and at least one batch.
+    /// Batches of `size` windows of `context` tokens and the one after, or of as many as fit into the tokens, if those
+    /// are fewer: int32 `(size, context + 1)`. An epoch has as many batches as there are windows for.
     ///
     /// # Errors
     /// If a size is zero, or beyond what there can be.
     pub fn batches(&self, size: usize, context: usize, seed: u64) -> Result<Loader<Array>> {
         let width = context.checked_add(1).filter(|_| context > 0 && size > 0);
-        let bytes = width.and_then(|w| w.checked_mul(size)).and_then(|n| n.checked_mul(4));
-        let (Some(width), Some(_)) = (width, bytes.filter(|&n| n <= isize::MAX as usize)) else {
+        let Some(width) = width.filter(|&w| w < 1 << 31) else {
             let why = format!("{size} windows of {context} tokens are no batch");
             return Err(Error::Argument(why));
         };
-        let all = self.tokens();
-        let count = (all / context / size).max(1);
+        let windows = (self.tokens() / context).max(1);
+        let size = size.min(windows);
+        let count = windows / size;
         let groups = Arc::new(self.groups.clone());
         let drawn = groups.clone();
         let order = move |epoch: u64| {
@@ -299,7 +299,11 @@ mod tests {
         let row = loader.next().unwrap().to_vec::<i32>().unwrap();
         assert_eq!(row.len(), 8);
         assert!(row.windows(2).all(|p| (p[0] + 1) % 3 == p[1]), "{row:?}");
-        for (size, context) in [(0, 1), (1, 0), (1, usize::MAX), (usize::MAX, 4)] {
+        assert_eq!(
+            corpus.batches(usize::MAX, 1, 0).unwrap().next().unwrap().shape().unwrap(),
+            [3, 2]
+        );
+        for (size, context) in [(0, 1), (1, 0), (1, usize::MAX), (usize::MAX, 1 << 40)] {
             assert!(corpus.batches(size, context, 0).is_err());
         }
     }
