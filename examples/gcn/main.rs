@@ -68,13 +68,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut edges = vec![0f32; MEMBERS * MEMBERS];
     pairs().for_each(|(a, b)| (edges[a * MEMBERS + b], edges[b * MEMBERS + a]) = (1.0, 1.0));
     // With oneself among the friends, and divided by the roots of both numbers of friends.
-    let edges = Array::from_slice(&edges, [MEMBERS, MEMBERS]) + eye(MEMBERS, DType::F32);
+    let edges =
+        Array::from_slice(&edges, [MEMBERS, MEMBERS]) + eye(MEMBERS, MEMBERS, 0, DType::F32);
     let degree = edges.sum(1);
     let graph = &edges * degree.rsqrt().expand_dims(1) * degree.rsqrt();
     println!("{MEMBERS} members, {} friendships", pairs().count());
     let sides: Vec<i32> = (1..=MEMBERS).map(|m| !TEACHERS.contains(&m) as i32).collect();
     // Nothing is known of anybody but who it is, and the sides of the teacher and the president.
-    let x = eye(MEMBERS, DType::F32);
+    let x = eye(MEMBERS, MEMBERS, 0, DType::F32);
     let known = Array::from_slice(&[0, MEMBERS as i32 - 1], [2]);
     let told = Array::from_slice(&[sides[0], sides[MEMBERS - 1]], [2]);
 

@@ -41,13 +41,13 @@ fn heard(waves: &Array) -> Array {
     let how = fft::Stft {
         n_fft: WINDOW,
         hop_length: Some(HOP),
-        window: Some(hanning(WINDOW)),
+        window: Some(lazul::hanning(WINDOW)),
         center: false,
         ..Default::default()
     };
     let spectra = fft::stft(waves, &how).swapaxes(-1, -2); // (n, t, frequencies)
     let energies = spectra.abs().square();
-    let log = (energies.matmul(bands()) + 1e-4).log();
+    let log = (energies.matmul(&bands()) + 1e-4).log();
     let (mean, var) = (log.mean([1, 2]), log.var([1, 2], 0));
     (log - mean.expand_dims(1).expand_dims(2)) * var.rsqrt().expand_dims(1).expand_dims(2)
 }

@@ -88,7 +88,7 @@ pub fn save_grid(
     };
     let [n, h, w, _] = colour.dims()?;
     let bytes =
-        (colour.clip(Some(0.0), Some(1.0)) * 255.0).round().astype(DType::U8).to_vec::<u8>()?;
+        (colour.clip(Some(0.0), Some(1.0)) * 255.0).round(0).astype(DType::U8).to_vec::<u8>()?;
     let (gap, rows) = (4, n.div_ceil(columns));
     let (tile_w, tile_h) = (w * zoom + gap, h * zoom + gap);
     let size = |tiles: usize, tile: usize| (tiles * tile + gap) as u32;

@@ -85,10 +85,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "Training a transformer with {:.3} M parameters",
         model.num_parameters()? as f64 / 1e6
     );
-    let steps: u32 = flag("--steps").map_or(Ok(300), |n| n.to_string_lossy().parse())?;
+    let steps: u32 = flag("--steps").map_or(Ok(700), |n| n.to_string_lossy().parse())?;
     let warm = steps / 10 + 1;
-    let rise = linear_schedule(1e-5, 2e-3, warm)?;
-    let fall = cosine_decay(2e-3, steps.saturating_sub(warm).max(1), 1e-5)?;
+    let rise = linear_schedule(1e-5, 3e-3, warm)?;
+    let fall = cosine_decay(3e-3, steps.saturating_sub(warm).max(1), 1e-5)?;
     let optimizer = AdamW::new(join_schedules(vec![rise, fall], vec![warm])?);
     let mut session = Session::new(model, &optimizer, 1)?;
     let loss = |m: &mut TransformerLm, x: &Array| -> lazul::Result<(Array, Array)> {
@@ -97,8 +97,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut evaluate = |m: &mut TransformerLm| Ok(m.loss(&valid)?.item::<f32>()?.into());
     let options = FitOptions {
         steps: steps.into(),
-        evaluate_every: 100,
-        report_every: 20,
+        evaluate_every: 350,
+        report_every: 50,
         clip: Some(1.0),
         ..Default::default()
     };

@@ -30,12 +30,13 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<ExitCode> {
         evaluate_every: args.steps_per_eval as u64,
         save_every: args.save_every as u64,
     };
-    // What is wrong with the sizes is said before anything is read or written.
+    // What is wrong with the sizes is said before anything is read, and with the texts before anything is written.
     config.model(&text)?;
     let mut corpus = Corpus::read(&args.data, args.valid.as_deref(), &text)?;
     if !args.mix.is_empty() {
         corpus.set_shares(&args.mix).context("--mix")?;
     }
+    corpus.batches(config.batch_size, config.context, config.seed)?;
     let folder = &args.save_path;
     let at = || folder.display().to_string();
     let there = |name: &str| folder.join(name).exists();

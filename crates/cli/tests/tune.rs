@@ -177,7 +177,7 @@ fn a_model_is_made_of_texts() {
     for (wrong, said) in [
         (&["--data", "nowhere"][..], "nowhere"),
         (&["--data", "texts", "--heads", "3"], "3 heads"),
-        (&["--data", "texts", "--context", "9999"], "no two windows"),
+        (&["--data", "texts", "--context", "9999"], "no window of 10000"),
         (&["--data", "texts", "--context", "18446744073709551615"], "beyond what there can be"),
     ] {
         let error = badly(at, &[&["train", "--save-path", "other"], wrong].concat());

@@ -129,20 +129,24 @@ impl Corpus {
         Ok(())
     }
 
-    /// Batches of `size` windows of `context` tokens and the one after: int32 `(size, context + 1)`. An epoch has
-    /// as many windows as fit into the tokens, and at least one batch.
+    /// Batches of `size` windows of `context` tokens and the one after, or of as many as fit into the tokens, if those
+    /// are fewer: int32 `(size, context + 1)`. An epoch has as many batches as there are windows for.
     ///
     /// # Errors
-    /// If a size is zero, or beyond what there can be.
+    /// If a size is zero, or the tokens are no window.
     pub fn batches(&self, size: usize, context: usize, seed: u64) -> Result<Loader<Array>> {
         let width = context.checked_add(1).filter(|_| context > 0 && size > 0);
-        let bytes = width.and_then(|w| w.checked_mul(size)).and_then(|n| n.checked_mul(4));
-        let (Some(width), Some(_)) = (width, bytes.filter(|&n| n <= isize::MAX as usize)) else {
+        let Some(width) = width.filter(|&w| w < 1 << 31) else {
             let why = format!("{size} windows of {context} tokens are no batch");
             return Err(Error::Argument(why));
         };
-        let all = self.tokens();
-        let count = (all / context / size).max(1);
+        if self.tokens() < width {
+            let why = format!("{} tokens are no window of {width}", self.tokens());
+            return Err(Error::Argument(why));
+        }
+        let windows = (self.tokens() / context).max(1);
+        let size = size.min(windows);
+        let count = windows / size;
         let groups = Arc::new(self.groups.clone());
         let drawn = groups.clone();
         let order = move |epoch: u64| {
@@ -291,15 +295,15 @@ mod tests {
         }
     }
 
-    /// A window may be longer than all there is.
+    /// After the last token comes the first; a batch is no larger than the tokens.
     #[test]
     fn few_tokens_come_again() {
         let corpus = corpus(&[("", 1.0, 0..3)]);
-        let mut loader = corpus.batches(1, 7, 0).unwrap();
+        let mut loader = corpus.batches(usize::MAX, 2, 0).unwrap();
         let row = loader.next().unwrap().to_vec::<i32>().unwrap();
-        assert_eq!(row.len(), 8);
+        assert_eq!(row.len(), 3);
         assert!(row.windows(2).all(|p| (p[0] + 1) % 3 == p[1]), "{row:?}");
-        for (size, context) in [(0, 1), (1, 0), (1, usize::MAX), (usize::MAX, 4)] {
+        for (size, context) in [(0, 1), (1, 0), (1, 3), (1, usize::MAX)] {
             assert!(corpus.batches(size, context, 0).is_err());
         }
     }

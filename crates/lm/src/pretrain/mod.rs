@@ -443,8 +443,9 @@ mod tests {
         let (whole, parts) = (at("whole"), at("parts"));
         pretrain(&config, &text(), &corpus, &whole, false, None, &mut |_| ()).unwrap();
         let end = Arc::new(AtomicBool::new(false));
+        // Noticed at the next event.
         let mut stop = |event: &Event| {
-            if matches!(event, Event::Step { step: 2, .. }) {
+            if matches!(event, Event::Step { step: 1, .. }) {
                 end.store(true, std::sync::atomic::Ordering::Relaxed);
             }
         };
