@@ -48,3 +48,13 @@ bash -c "$test_command"
 step "programs on a device"
 LAZUL_DEVICE=mock cargo test --workspace --test graph --test transforms --test golden_ops \
     --test golden_index --test golden_functions --test golden_nn
+
+# The wheel in an environment of its own, with numpy beside it and nothing else of ours.
+step "Python package"
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+python3 -m venv "$venv/build" && python3 -m venv "$venv/run"
+"$venv/build/bin/pip" install --quiet 'maturin>=1.7,<2'
+"$venv/build/bin/maturin" build --quiet --profile dev --out "$venv/wheels" --interpreter "$venv/run/bin/python"
+"$venv/run/bin/pip" install --quiet numpy pytest "$venv"/wheels/lazul-*.whl
+"$venv/run/bin/python" -m pytest -q -p no:cacheprovider python/tests --ignore python/tests/peer

@@ -52,7 +52,7 @@ def install() -> None:
         raise ImportError("mlx is imported already; import lazul.mlx_compat before it")
     package = types.ModuleType("mlx", "MLX's names, by Lazul.")
     package.__path__ = []
-    package.__version__ = MLX_VERSION
+    setattr(package, "__version__", MLX_VERSION)
     package.__spec__ = importlib.machinery.ModuleSpec("mlx", None, is_package=True)
     sys.modules["mlx"] = package
     for part in _PARTS:

@@ -183,11 +183,10 @@ def tree_merge(
     >>> tree_merge({"a": 1}, {"b": 2})
     {'a': 1, 'b': 2}
     """
-    for empty in (None, {}, [], ()):
-        if isinstance(tree_a, type(empty)) and tree_a == empty:
-            return tree_b
-        if isinstance(tree_b, type(empty)) and tree_b == empty:
-            return tree_a
+    if tree_a is None or isinstance(tree_a, (dict, list, tuple)) and len(tree_a) == 0:
+        return tree_b
+    if tree_b is None or isinstance(tree_b, (dict, list, tuple)) and len(tree_b) == 0:
+        return tree_a
     if isinstance(tree_a, (list, tuple)) and isinstance(tree_b, (list, tuple)):
         longer = max(len(tree_a), len(tree_b))
         items = []

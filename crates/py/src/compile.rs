@@ -93,16 +93,17 @@ impl Parts {
         }
         let draws = random::draws();
         let originals = ORIGINALS.with_borrow(|all| all.last().cloned()).unwrap_or_default();
-        let result = call(py, &self.fun, argument, &originals).and_then(|r| PyTree::of(&r));
-        let outputs = self.captured(py, &self.outputs);
-        let made: PyResult<Vec<Array>> =
-            outputs.map(|all| all.iter().map(|h| h.get().array()).collect());
+        let result = call(py, &self.fun, argument, &originals, |r| {
+            let outputs = self.captured(py, &self.outputs)?;
+            let made: Vec<Array> = outputs.iter().map(|h| h.get().array()).collect();
+            Ok((PyTree::of(&r)?, made))
+        });
         // What the handles of the inputs held is theirs again; results come with the end of the call.
         for (handle, array) in handles.iter().zip(before) {
             handle.get().set(array);
         }
-        let result = result?;
-        state.leaves = made?;
+        let (result, made) = result?;
+        state.leaves = made;
         let drew = random::draws() != draws;
         if drew && !self.draws.load(Relaxed) && !self.captures_generator(py)? {
             self.draws.store(true, Relaxed);

@@ -50,7 +50,7 @@ fn trace(
     shapeless: bool,
 ) -> PyResult<()> {
     let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-        let result = call(py, fun, tree, &at.leaves).and_then(|r| {
+        let result = call(py, fun, tree, &at.leaves, |r| {
             let leaves = tree::arrays(&r)?;
             let flat = PyList::new(py, leaves.into_iter().map(PyArray::new))?;
             PyTree::of(flat.as_any())

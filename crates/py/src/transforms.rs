@@ -77,13 +77,15 @@ impl Lent {
     }
 }
 
-/// Calls a function with trees whose arrays are others.
-pub(crate) fn call<'py>(
+/// Calls a function with trees whose arrays are others, and takes from the result what is wanted while handles hold
+/// those arrays: the function may give back what it was given.
+pub(crate) fn call<'py, R>(
     py: Python<'py>,
     fun: &Py<PyAny>,
     tree: &PyTree,
     originals: &[Array],
-) -> PyResult<Bound<'py, PyAny>> {
+    take: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
+) -> PyResult<R> {
     let mut lent = Lent::default();
     let mut next = originals.iter();
     let both = tree.object(py, |handle| {
@@ -92,7 +94,7 @@ pub(crate) fn call<'py>(
         }
     })?;
     let (args, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = both.extract()?;
-    let result = fun.bind(py).call(args, Some(&kwargs));
+    let result = fun.bind(py).call(args, Some(&kwargs)).and_then(take);
     lent.back();
     result
 }
@@ -271,15 +273,18 @@ impl Transformed {
             let words = kwargs.copy()?;
             words.update(by_name.as_mapping())?;
             let result = self.fun.bind(py).call(PyTuple::new(py, all)?, Some(&words));
+            // The loss is taken while the handles hold what was given: it may be one of them.
+            let loss = result.as_ref().ok().and_then(|r| {
+                let first = match r.cast::<PyTuple>() {
+                    Ok(t) if with_value && !t.is_empty() => t.get_item(0).ok()?,
+                    _ => r.clone(),
+                };
+                Some(first.cast::<PyArray>().ok()?.get().array())
+            });
             lent.back();
             let result = result?;
-            let kind = result.get_type();
-            let first = match result.cast::<PyTuple>() {
-                Ok(t) if with_value && !t.is_empty() => t.get_item(0)?,
-                _ => result.clone(),
-            };
-            let loss = first.cast::<PyArray>().map_err(|_| {
-                let kind = kind.name().map(|n| n.to_string()).unwrap_or_default();
+            let loss = loss.ok_or_else(|| {
+                let kind = result.get_type().name().map(|n| n.to_string()).unwrap_or_default();
                 let more = if with_value {
                     "either a scalar array or a tuple with the first value being a scalar array (Union[array, tuple[array, Any, ...]])"
                 } else {
@@ -289,7 +294,6 @@ impl Transformed {
                     "[{name}] The return value of the function whose gradient we want to compute should be {more}; but {kind} was returned."
                 ))
             })?;
-            let loss = loss.get().array();
             returned.replace(Some(result));
             Ok(loss)
         };
@@ -353,7 +357,7 @@ impl Transformed {
         }
         let originals = at.leaves.clone();
         let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-            call(py, &self.fun, tree, &originals).and_then(|r| PyTree::of(&r)).map_err(stash::put)
+            call(py, &self.fun, tree, &originals, |r| PyTree::of(&r)).map_err(stash::put)
         };
         let plain = outputs.is_none() || outputs.extract::<i64>().is_ok();
         let out: Vec<Option<i64>> = if plain {
@@ -379,7 +383,7 @@ impl Transformed {
         let at = PyTree::of(both.as_any())?;
         let originals = at.leaves.clone();
         let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-            call(py, &self.fun, tree, &originals).and_then(|r| PyTree::of(&r)).map_err(stash::put)
+            call(py, &self.fun, tree, &originals, |r| PyTree::of(&r)).map_err(stash::put)
         };
         lazul_core::checkpoint(f)(&at).or_raise()?.object(py, |_| {})
     }
@@ -535,9 +539,9 @@ fn on_list<'py>(
         lent.give(&handle, original.clone());
         handles.push(handle);
     }
-    let result = fun.call1(PyTuple::new(py, handles)?);
+    let found = fun.call1(PyTuple::new(py, handles)?).and_then(|r| results(&r, what));
     lent.back();
-    results(&result?, what)
+    found
 }
 
 fn list(arrays: Vec<Array>) -> PyResult<Vec<PyArray>> {
@@ -650,7 +654,7 @@ impl CustomFunction {
         let originals = at.leaves.clone();
         let output: Arc<Mutex<Option<PyTree>>> = Arc::default();
         let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-            let result = call(py, &self.fun, tree, &originals).and_then(|r| PyTree::of(&r));
+            let result = call(py, &self.fun, tree, &originals, |r| PyTree::of(&r));
             let result = result.map_err(stash::put)?;
             *output.lock().unwrap_or_else(|e| e.into_inner()) = Some(result.clone());
             Ok(result)

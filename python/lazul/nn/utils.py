@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional, Tuple
 
 import lazul.core as mx
 
@@ -79,7 +79,9 @@ def average_gradients(
     flat = tree_flatten(gradients)
     if all_reduce_size <= 0 or len({x.dtype for _, x in flat}) != 1:
         return tree_map(average, gradients)
-    averaged, bucket, size = [], [], 0
+    averaged: List[Tuple[str, mx.array]] = []
+    bucket: List[Tuple[str, mx.array]] = []
+    size = 0
 
     def flush() -> None:
         nonlocal bucket, size
