@@ -2,11 +2,25 @@
 
 use std::hint::black_box;
 
+/// Memory of `n` elements in large pages, as arrays have it, where the system gives such.
+fn filled<T: Copy>(n: usize, value: T) -> Vec<T> {
+    let mut memory: Vec<T> = Vec::with_capacity(n);
+    #[cfg(target_os = "linux")]
+    {
+        let start = (memory.as_mut_ptr() as usize).next_multiple_of(4096);
+        let end = (memory.as_ptr() as usize + n * size_of::<T>()) / 4096 * 4096;
+        // SAFETY: whole pages of this vector's; the call changes how they are backed, and nothing in them.
+        unsafe { libc::madvise(start as *mut _, end.saturating_sub(start), libc::MADV_HUGEPAGE) };
+    }
+    memory.resize(n, value);
+    memory
+}
+
 /// Bytes a second, read and written, of copying between large buffers that are in memory already, each
 /// of `threads` threads its own part.
 pub fn copy(threads: usize) -> f64 {
     let n = 64usize << 20;
-    let (from, mut to) = (vec![1.0f32; n], vec![2.0f32; n]);
+    let (from, mut to) = (filled(n, 1.0f32), filled(n, 2.0f32));
     let part = n.div_ceil(threads);
     let seconds = crate::until_steady(|| {
         std::thread::scope(|scope| {
@@ -21,7 +35,7 @@ pub fn copy(threads: usize) -> f64 {
 /// Bytes a second of reading a large buffer, each of `threads` threads its own part.
 pub fn read(threads: usize) -> f64 {
     let n = 64usize << 20;
-    let from = vec![1u64; n];
+    let from = filled(n, 1u64);
     let part = n.div_ceil(threads);
     let seconds = crate::until_steady(|| {
         std::thread::scope(|scope| {

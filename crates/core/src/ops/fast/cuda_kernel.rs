@@ -463,8 +463,8 @@ mod tests {
         assert_eq!(y.to_vec::<f32>()?, (x.square() + 3.0).to_vec::<f32>()?);
         // A weak 3.0 of the fallback captures nothing; an array of it is captured.
         let b = Array::scalar(3.0f32);
-        let captured = cuda_kernel("square", &["x"], &["y"], BODY)
-            .fallback(move |x| vec![x[0].square() + &b]);
+        let captured =
+            cuda_kernel("square", &["x"], &["y"], BODY).fallback(move |x| vec![x[0].square() + &b]);
         let z = captured.call(&[&x], &launch(300)).remove(0);
         assert_eq!(z.to_vec::<f32>()?, y.to_vec::<f32>()?);
         Ok(())
@@ -488,10 +488,11 @@ mod tests {
 
     #[test]
     fn without_a_fallback_a_kernel_needs_its_device() {
+        use crate::device::{Device, with_device};
         let x = ones([4], DType::F32);
         let alone = cuda_kernel("square", &["x"], &["y"], BODY);
-        let y = alone.call(&[&x], &launch(4)).remove(0);
-        let error = y.eval().unwrap_err();
+        let on_cpu = || alone.call(&[&x], &launch(4)).remove(0);
+        let error = with_device(Device::Cpu, on_cpu).unwrap().eval().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Device);
         let error = grad(|x: &Array| alone.call(&[x], &launch(4)).remove(0).sum(..))(&x);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Value);
