@@ -133,7 +133,7 @@ impl Model {
             let (keys, values) = (append(keys, &k)?, append(values, &v)?);
             let y = scaled_dot_product_attention(&q, &keys, &values, &how);
             *cache = Some([keys, values]);
-            h = h + layer.o.forward(&y.transpose([0, 2, 1, 3]).reshape([b, t, d]));
+            h += layer.o.forward(&y.transpose([0, 2, 1, 3]).reshape([b, t, d]));
             let x = fast::rms_norm(&h, Some(&layer.norms[1]), 1e-5);
             let gate = layer.gate.forward(&x);
             h = &h + layer.down.forward(&(&gate * gate.sigmoid() * layer.up.forward(&x)));
