@@ -95,9 +95,9 @@ fn mnist_of_files() {
 
 #[test]
 fn cifar() {
-    // A few steps: the test program is not the fastest.
-    let out = draw(env!("CARGO_BIN_EXE_cifar"), &["--steps", "30"], &["cifar.png"]);
-    assert!(number(&out, "last loss") < 2.1, "{out}");
+    // Fewer steps: the test program is not the fastest.
+    let out = draw(env!("CARGO_BIN_EXE_cifar"), &["--steps", "300"], &["cifar.png"]);
+    assert!(number(&out, "unseen pictures") > 0.3, "{out}");
 }
 
 #[test]
