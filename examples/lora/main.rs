@@ -125,7 +125,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "model_type": "llama", "vocab_size": LETTERS.len(), "hidden_size": 96, "intermediate_size": 256,
         "num_hidden_layers": 3, "num_attention_heads": 4, "tie_word_embeddings": true,
     });
-    let steps = 450;
+    let steps = 400;
     let rate = join_schedules(
         vec![linear_schedule(1e-5, 4e-3, 60)?, cosine_decay(4e-3, steps - 60, 1e-5)?],
         vec![60],
@@ -149,8 +149,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Adapters beside its matrices, of nothing but dates.
     let folder = tempfile::tempdir()?;
     let options = serde_json::json!({
-        "adapter_path": folder.path().to_str(), "iters": 400, "batch_size": 32, "learning_rate": 4e-3, "optimizer_config": { "adam": { "bias_correction": true } },
-        "steps_per_report": 100, "save_every": 400,
+        "adapter_path": folder.path().to_str(), "iters": 500, "batch_size": 32,
+        "lr_schedule": { "name": "cosine_decay", "warmup": 50, "arguments": [2e-3, 450, 1e-5] },
+        "optimizer_config": { "adam": { "bias_correction": true } },
+        "steps_per_report": 100, "save_every": 500,
         "lora_parameters": { "rank": 16, "scale": 4.0, "dropout": 0.0 },
     });
     let config = TuneConfig::merged(&[options.as_object().ok_or("no options")?])?;
