@@ -138,7 +138,7 @@ fn lora() {
     let out = run(env!("CARGO_BIN_EXE_lora"));
     let of_numbers = number(&out, "base: ");
     assert!(of_numbers > 80.0, "{out}");
-    assert!(out.contains("base: 0 of 100 dates"), "{out}");
+    assert!(out.contains("base: 0 of 100 days"), "{out}");
     assert!(number(&out, "with adapters: ") > 80.0, "{out}");
     assert_eq!(number(&out, "without them again: "), of_numbers, "{out}");
 }
