@@ -139,7 +139,7 @@ fn lora() {
     let of_numbers = number(&out, "base: ");
     assert!(of_numbers > 80.0, "{out}");
     assert!(out.contains("base: 0 of 100 days"), "{out}");
-    assert!(number(&out, "with adapters: ") > 80.0, "{out}");
+    assert!(number(&out, "with adapters: ") > 70.0, "{out}");
     assert_eq!(number(&out, "without them again: "), of_numbers, "{out}");
 }
 
