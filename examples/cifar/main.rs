@@ -104,7 +104,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let number = |name: &str, usual: u32| {
         flag(name).map_or(Ok(usual), |n| n.to_string_lossy().parse::<u32>())
     };
-    let (steps, depth) = (number("--steps", 600)?, number("--depth", 1)?);
+    let (steps, depth) = (number("--steps", 1500)?, number("--depth", 1)?);
     let mut loader = rows(x, y, 64, 0)?;
     let mean = CrossEntropy { reduction: Reduction::Mean, ..Default::default() };
     let loss = |m: &mut ResNet, (x, y): &(Array, Array)| -> lazul::Result<(Array, Array)> {
@@ -114,7 +114,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let optimizer = WeightDecay::new(Adam { bias_correction: true, ..Adam::new(rate) }, 1e-2);
     let model = ResNet::init(depth as usize, &mut Generator::new(0))?;
     println!("{} parameters", model.num_parameters()?);
-    let options = FitOptions { steps: steps.into(), report_every: 50, ..FitOptions::default() };
+    let options = FitOptions { steps: steps.into(), report_every: 100, ..FitOptions::default() };
     let mut session = Session::new(model, &optimizer, 3)?;
     let mut watch = progress(options.steps);
     let outcome = fit(&mut session, &optimizer, &mut loader, loss, None, &options, &mut watch)?;

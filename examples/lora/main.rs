@@ -1,5 +1,5 @@
 //! Fine-tuning by low-rank adapters: a small language model that learned to read numbers ("forty two" is 42) learns
-//! to write dates ("3 March 2021" is 2021-03-03), while itself it stays as it was.
+//! to read days ("twenty one may" is 2105), while itself it stays as it was.
 //!
 //! Both tasks are made here. What counts are answers to questions that were never shown, right to the last letter.
 
@@ -10,13 +10,13 @@ use lazul::lm::tune::{
     Batch, Example, TrainOptions, TuneConfig, batches, load_adapters, loss, prepare, sizes, train,
 };
 use lazul::nn::Trainable;
-use lazul::nn::optim::{Adam, cosine_decay};
+use lazul::nn::optim::{Adam, cosine_decay, join_schedules, linear_schedule};
 use lazul::nn::train::{FitOptions, Session, fit};
 use lazul::prelude::*;
 use lazul_examples::progress;
 
 type Model = Box<dyn LanguageModel>;
-const LETTERS: &str = "$=0123456789- abcdefghijklmnopqrstuvwxyzADFJMNOS";
+const LETTERS: &str = "$=0123456789 abcdefghijklmnopqrstuvwxyz";
 const ONES: [&str; 20] = [
     "zero",
     "one",
@@ -42,25 +42,25 @@ const ONES: [&str; 20] = [
 const TENS: [&str; 10] =
     ["", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
 const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
 /// A number below a thousand in words.
 fn words(n: usize) -> String {
     let below_hundred = |n: usize| match n {
         0..20 => ONES[n].to_string(),
-        _ if n % 10 == 0 => TENS[n / 10].to_string(),
+        _ if n.is_multiple_of(10) => TENS[n / 10].to_string(),
         _ => format!("{} {}", TENS[n / 10], ONES[n % 10]),
     };
     match (n / 100, n % 100) {
@@ -94,14 +94,14 @@ fn right(model: &Model, pairs: &[(String, String)], text: &TextModel) -> lazul::
     for (question, answer) in pairs {
         let prompt = text.tokenizer().encode(&format!("{question}="), false)?;
         let mut cache = model.new_cache();
-        let mut said = Vec::new();
+        let mut said = String::new();
         for token in Tokens::new(&**model, &prompt, &mut cache, &options, |_, _| ())? {
             match token? {
                 0 => break,
-                token => said.push(token),
+                token => said.extend(LETTERS.chars().nth(token as usize)),
             }
         }
-        count += usize::from(text.tokenizer().decode(&said, false) == *answer);
+        count += usize::from(said == *answer);
     }
     Ok(count)
 }
@@ -114,19 +114,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = TextFiles { tokenizer_json: Some(json.as_bytes()), ..Default::default() };
     let text = TextModel::load(&files)?;
     let numbers = split((0..1000).map(|n| (words(n), n.to_string())).collect(), 0)?;
-    let days = (0..12 * 28 * 8).map(|i| (i % 28 + 1, i / 28 % 12, 2018 + i / 336));
-    let date = |(d, m, y): (usize, usize, usize)| {
-        (format!("{d} {} {y}", MONTHS[m]), format!("{y}-{:02}-{d:02}", m + 1))
+    let day = |i: usize| {
+        let (day, month) = (i % 28 + 1, i / 28);
+        (format!("{} {}", words(day), MONTHS[month]), format!("{day:02}{:02}", month + 1))
     };
-    let dates = split(days.map(date).collect(), 1)?;
+    let days = split((0..12 * 28).map(day).collect(), 1)?;
 
     // The base, of nothing but numbers.
     let config = serde_json::json!({
         "model_type": "llama", "vocab_size": LETTERS.len(), "hidden_size": 96, "intermediate_size": 256,
         "num_hidden_layers": 3, "num_attention_heads": 4, "tie_word_embeddings": true,
     });
-    let steps = 500;
-    let optimizer = Adam::new(cosine_decay(3e-3, steps, 1e-5)?);
+    let steps = 350;
+    let rate = join_schedules(
+        vec![linear_schedule(1e-5, 4e-3, 60)?, cosine_decay(4e-3, steps - 60, 1e-5)?],
+        vec![60],
+    )?;
+    let optimizer = Adam { bias_correction: true, ..Adam::new(rate) };
     let base = Trainable::new(lazul::lm::pretrain::init(&config, 0)?);
     let mut session = Session::new(base, &optimizer, 0)?;
     let mut loader = batches(examples(&numbers[0], &text)?, 32, 64, 0)?;
@@ -140,24 +144,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fit(&mut session, &optimizer, &mut loader, of, None, &how, &mut progress(how.steps))?;
     let base = session.model.into_inner();
     println!("base: {} of 100 numbers", right(&base, &numbers[1], &text)?);
-    println!("base: {} of 100 dates", right(&base, &dates[1], &text)?);
+    println!("base: {} of 100 days", right(&base, &days[1], &text)?);
 
-    // Adapters beside its matrices, of nothing but dates.
+    // Adapters beside its matrices, of nothing but days.
     let folder = tempfile::tempdir()?;
     let options = serde_json::json!({
-        "adapter_path": folder.path().to_str(), "iters": 500, "batch_size": 32, "learning_rate": 3e-3,
-        "steps_per_report": 100, "save_every": 500,
+        "adapter_path": folder.path().to_str(), "iters": 400, "batch_size": 32,
+        "lr_schedule": { "name": "cosine_decay", "warmup": 50, "arguments": [2e-3, 350, 1e-5] },
+        "optimizer_config": { "adam": { "bias_correction": true } },
+        "steps_per_report": 100, "save_every": 400,
         "lora_parameters": { "rank": 16, "scale": 4.0, "dropout": 0.0 },
     });
     let config = TuneConfig::merged(&[options.as_object().ok_or("no options")?])?;
     let tuned = prepare(base.clone(), &config)?;
     let (trained, all) = sizes(&tuned)?;
     println!("adapters: {trained} of {all} parameters");
-    let rows = examples(&dates[0], &text)?;
+    let rows = examples(&days[0], &text)?;
     train(tuned, &config, rows, &[], &TrainOptions::default(), &mut progress(config.iters))?;
     let mut adapted = base.clone();
     load_adapters(&mut adapted, folder.path())?;
-    println!("with adapters: {} of 100 dates", right(&adapted, &dates[1], &text)?);
+    println!("with adapters: {} of 100 days", right(&adapted, &days[1], &text)?);
     println!("without them again: {} of 100 numbers", right(&base, &numbers[1], &text)?);
     Ok(())
 }

@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     shown.sort_by_key(|&i| right[i]);
     shown.truncate(40);
     let indices: Vec<i32> = shown.iter().map(|&i| i as i32).collect();
-    let some = unseen.take(&Array::from_slice(&indices, [indices.len()]), 0);
+    let some = unseen.take(Array::from_slice(&indices, [indices.len()]), 0);
     let frames: Vec<_> = shown.iter().map(|&i| (!right[i]).then_some(COLOURS[1])).collect();
     let path = out("mnist.png")?;
     save_grid(&path, &some, 10, 3, &frames)?;

@@ -64,7 +64,7 @@ impl Flow {
         for i in 0..self.nets.len() {
             let [stretch, shift] = self.turn(i, &fixed);
             moved = (moved - shift) * (-&stretch).exp();
-            volume = volume - stretch;
+            volume -= stretch;
             std::mem::swap(&mut fixed, &mut moved);
         }
         // Where all was turned back there is a normal distribution.

@@ -108,7 +108,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .filter_map(|word| labels.iter().position(|&l| l == word).map(|i| i as i32))
         .collect();
     let some =
-        test.take(&Array::from_slice(&firsts, [firsts.len()]), 0).flip(2).transpose([0, 2, 1]);
+        test.take(Array::from_slice(&firsts, [firsts.len()]), 0).flip(2).transpose([0, 2, 1]);
     let path = out("speechcommands.png")?;
     save_grid(&path, &((some + 2.0) / 5.0), 5, 4, &[])?;
     println!("{}: {}", path.display(), WORDS.join(", "));

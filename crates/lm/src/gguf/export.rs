@@ -62,7 +62,7 @@ pub fn export_gguf(
     metadata.extend(vocabulary(&tokenizer, text, model.vocab_size())?);
     metadata.extend(template.map(|t| ("tokenizer.chat_template", GgufValue::Text(t))));
     let arrays = tensors(model, config)?;
-    Ok(save_gguf(path, arrays.iter().map(|(name, array)| (name, array)), &metadata)?)
+    Ok(save_gguf(path, &arrays, &metadata)?)
 }
 
 /// What the file says of the architecture.

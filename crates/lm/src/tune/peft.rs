@@ -126,12 +126,11 @@ pub(super) fn put(
                     failed = failed.take().or(Some(bad(format!("{path}: {why}"))));
                     return;
                 }
-                match base {
-                    Some(base) => match replaced(&table.weight, &base) {
+                if let Some(base) = base {
+                    match replaced(&table.weight, &base) {
                         Ok(weight) => table.weight = weight,
                         Err(e) => return failed = failed.take().or(Some(e)),
-                    },
-                    None => {}
+                    }
                 }
                 (&mut table.adapter, dims)
             }
