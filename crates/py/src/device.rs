@@ -366,8 +366,8 @@ fn new_stream(device: &Bound<'_, PyAny>) -> PyResult<Stream> {
 /// A new stream of a device. Every stream may be used by any thread.
 ///
 /// >>> s = mx.new_thread_unsafe_stream(mx.cpu)
-#[pyfunction]
-fn new_thread_unsafe_stream(device: &Bound<'_, PyAny>) -> PyResult<Stream> {
+#[pyfunction(name = "new_thread_unsafe_stream")]
+fn new_free_stream(device: &Bound<'_, PyAny>) -> PyResult<Stream> {
     new_stream(device)
 }
 
@@ -415,7 +415,7 @@ pub(crate) fn add(m: &Bound<'_, PyModule>) -> PyResult<()> {
         wrap_pyfunction!(default_stream, m)?,
         wrap_pyfunction!(set_default_stream, m)?,
         wrap_pyfunction!(new_stream, m)?,
-        wrap_pyfunction!(new_thread_unsafe_stream, m)?,
+        wrap_pyfunction!(new_free_stream, m)?,
         wrap_pyfunction!(new_thread_local_stream, m)?,
         wrap_pyfunction!(clear_streams, m)?,
         wrap_pyfunction!(synchronize, m)?,

@@ -10,6 +10,8 @@
 
 // What the macros of PyO3 make of methods that stand in a macro of ours.
 #![allow(unsafe_op_in_unsafe_fn)]
+// Documentation of functions is Python's: examples with what they print.
+#![allow(clippy::doc_lazy_continuation)]
 
 mod args;
 mod array;
