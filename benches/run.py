@@ -4,8 +4,8 @@
     python benches/run.py functions [--threads 2] [--rounds 3] [--only CASE...] [--json FILE]
     python benches/run.py llm MODELS [--gguf FOLDER] [--prompt 512] [--new 64] [--rounds 3]
     python benches/run.py gguf FOLDER [--prompt 512] [--new 64] [--rounds 3]
-parser.add_argument("--only", nargs="+", help="cases of `functions` or `train`; parts of their names for `cpu`, and `models`")
-parser.add_argument("--json", help="a file for the figures of `functions`, `cpu` and `train`")
+    python benches/run.py cpu MODELS --gguf FOLDER [--threads 2] [--rounds 3] [--json FILE] [--only WORD...]
+    python benches/run.py train [MODEL] [--rounds 3] [--steps 5] [--only mlp conv full lora] [--json FILE]
 
 MODELS holds folders that benches/peers/models.py made; FOLDER holds NAME-bf16.gguf and NAME-q4_0.gguf
 made of them by benches/peers/gguf_files.py. `gguf` runs every file of FOLDER by Lazul and by llama.cpp. `cpu` measures what

@@ -12,8 +12,8 @@ PAGE = pathlib.Path(__file__).parents[2] / "docs" / "src" / "parity.md"
 #: Names that are here and raise NotImplementedError, with the reason.
 NOT_OFFERED = {
     "fast.metal_kernel": "a kernel of Metal",
-    "fast.cuda_kernel": "the CUDA backend takes no kernels from source yet",
-    "fast.precompiled_cuda_kernel": "the CUDA backend takes no compiled kernels yet",
+    "fast.cuda_kernel": "Rust has it; the package does not yet",
+    "fast.precompiled_cuda_kernel": "Rust has it; the package does not yet",
 }
 
 

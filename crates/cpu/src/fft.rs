@@ -18,6 +18,7 @@ use crate::isa::{Isa, isa};
 #[cfg(target_arch = "x86_64")]
 use crate::matmul::driver::with_scratch;
 use crate::pool::parallel_ranges;
+use crate::pool::threads;
 use crate::rows::Shared;
 use crate::strided::offset_of;
 use lazul_ir::{Complex32, ErrorKind, FftKind, Job, OpError, Shape};
@@ -352,7 +353,8 @@ impl Lines {
         };
         // SAFETY: the caller's contract; numbers of lines are f32, one or two for each element.
         unsafe {
-            if plan.n >= LONG {
+            // A long line is shared where there are fewer lines than threads.
+            if plan.n >= LONG && count < threads() {
                 return (0..count).for_each(|i| self.some(kind, plan, i, i + 1, true));
             }
             parallel_ranges(count, grain, |start, end| self.some(kind, plan, start, end, false));

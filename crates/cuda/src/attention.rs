@@ -205,6 +205,7 @@ impl Attention<'_> {
         let positive =
             |v: &View| v.strides[..3].iter().zip(&v.shape).all(|(&s, &n)| n == 1 || s > 0);
         exec.device().info().capability == (9, 0)
+            && exec.device().compiler.makes_bound((9, 0))
             && self.mask.is_none()
             && self.scale > 0.0
             && q[2] > 64

@@ -192,8 +192,11 @@ impl Device {
 
     /// Gives all cached memory back to the device, once the work that uses it is done.
     pub fn clear_cache(&self) {
-        if let (Some(raw), Ok(()), Ok(stream)) = (self.raw, self.enter(), self.stream().raw()) {
-            for ptr in self.kept.drain() {
+        let (Some(raw), Ok(())) = (self.raw, self.enter()) else { return };
+        // Kernels that use these blocks and are not launched yet are launched by `raw`.
+        let kept = self.kept.drain();
+        if let Ok(stream) = self.stream().raw() {
+            for ptr in kept {
                 let _ = cu!(cuMemFreeAsync(ptr, stream));
             }
             let _ = self.stream().sync();

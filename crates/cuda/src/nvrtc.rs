@@ -108,6 +108,12 @@ impl Compiler {
         (options, known)
     }
 
+    /// Whether it makes code with the instructions that only this generation has: from version 12 on.
+    pub(crate) fn makes_bound(&self, capability: (u32, u32)) -> bool {
+        let arch = (capability.0 * 10 + capability.1) as c_int;
+        self.version >= (12, 0) && self.architectures.binary_search(&arch).is_ok()
+    }
+
     /// Compiles `source`; machine code where `machine`, else portable code.
     ///
     /// # Errors

@@ -162,6 +162,7 @@ impl Replay {
         args: &Args,
     ) -> Result<(), OpError> {
         if !self.active.load(Relaxed) {
+            self.lock().figures.single += 1;
             return kernel.launch(on.stream, grid, args, on.early);
         }
         let mut state = self.lock();

@@ -109,8 +109,8 @@ pub(crate) fn search(exec: &Exec<'_>, right: bool, job: &Job<'_>) -> Result<()> 
     let (sorted, values) = (apart(0)?, apart(1)?);
     let (sorted, values) = (&sorted.view, &values.view);
     let (n, count) = (sorted.shape[1], out.size());
-    if count >= 1 << 38 {
-        return exec.unsupported("2^38 values and more");
+    if count >= 1 << 38 || n.max(values.shape[1]) >= 1 << 31 {
+        return exec.unsupported("lines of 2^31 elements, 2^38 values, and more");
     }
     let wide = sorted.dtype.size() == 8;
     let defs = defs![

@@ -177,8 +177,8 @@ macro_rules! not_here {
 
 not_here! {
     metal_kernel "there are no kernels of Metal here.";
-    cuda_kernel "kernels from source are not offered yet.";
-    precompiled_cuda_kernel "kernels from compiled source are not offered yet.";
+    cuda_kernel "Rust has it (fast::cuda_kernel); this package does not offer it yet.";
+    precompiled_cuda_kernel "Rust has it (fast::precompiled_cuda_kernel); this package does not offer it yet.";
 }
 
 pub(crate) fn add(m: &Bound<'_, PyModule>) -> PyResult<()> {

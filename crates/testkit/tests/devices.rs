@@ -249,6 +249,18 @@ fn what_runs_ahead_fails_wherever_it_is_used() -> Result {
     is_bad(on(|| &y + 1.0).eval(), "what is made of it now");
     is_bad(host(|| &y + 1.0).eval(), "and on the host");
     assert_eq!(on(|| x.take(&good, 0)).to_vec::<f32>()?, [3.0, 9.0], "the next program is well");
+    // Used before anything was read.
+    let unread = on(|| x.take(&bad, 0) + 2.0);
+    eval_ahead([&unread])?;
+    let line = line!() - 2;
+    let error = on(|| &unread + 1.0).to_vec::<f32>().expect_err("what is made of it, unread");
+    assert_eq!(error.kind(), ErrorKind::Index);
+    assert!(error.to_string().contains(&format!("devices.rs:{line}")), "{error}");
+    let unread = on(|| x.take(&bad, 0) + 3.0);
+    eval_ahead([&unread])?;
+    let made = on(|| unread.reshape([2, 1]).contiguous() * 2.0);
+    async_eval([&made])?;
+    assert!(made.to_vec::<f32>().is_err(), "started behind it");
     // One that is waited for knows its own faults from those before it.
     let ahead = on(|| x.take(&bad, 0) - 1.0);
     eval_ahead([&ahead])?;

@@ -152,6 +152,11 @@ impl Evaluation {
         });
         let Some(pending) = later else {
             settle()?;
+            if self.outer && good {
+                // What is not launched yet may fail to.
+                SESSION.with_borrow_mut(|s| s.iter_mut().for_each(|s| s.ended = true));
+                used().into_iter().try_for_each(|place| accelerator(place)?.end(0, false))?;
+            }
             if wait {
                 used().into_iter().try_for_each(|place| accelerator(place)?.wait())?;
             }

@@ -39,7 +39,7 @@ thread_local! {
 }
 
 /// Runs `f`, whose evaluations ask `stop` between their steps whether they shall end, on this thread. What was
-/// not computed then stays lazy and may be asked for again.
+/// not computed then stays lazy and may be asked for again. A compiled function, a loop and a branch are one step.
 ///
 /// ```
 /// use lazul_core::{eval::interruptible, prelude::*};
@@ -273,4 +273,38 @@ pub fn fusion() -> bool {
 pub fn set_fusion(on: bool) {
     fusion();
     FUSION.store(on, Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+
+    /// Whatever step is the last before an interruption, a state that would be used up is still there.
+    #[test]
+    fn an_interruption_leaves_the_state_of_compiled_functions() -> Result<()> {
+        let step = compile_with_state(|w: &mut Array, x: &Array| {
+            for _ in 0..3 {
+                *w = (&*w + x).sort(-1);
+            }
+            w.sum(..)
+        });
+        let x = ones([8], DType::F32);
+        for last in 0..6 {
+            let mut w = zeros([8], DType::F32) + 1.0;
+            w.eval()?;
+            let sum = step(&mut w, &x)?;
+            ASKED.store(0, Relaxed);
+            let stop = || ASKED.fetch_add(1, Relaxed) == LAST.load(Relaxed);
+            LAST.store(last, Relaxed);
+            let _ = interruptible(stop, || eval([&w, &sum]));
+            assert_eq!(w.to_vec::<f32>()?, [4.0; 8]);
+            assert_eq!(sum.item::<f32>()?, 32.0);
+        }
+        Ok(())
+    }
 }

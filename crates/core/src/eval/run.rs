@@ -12,7 +12,7 @@ use super::view::{copy_to, read, view_of};
 use crate::control::Control;
 use crate::device::accelerator::{accelerator, is_fallible, opened};
 use crate::device::choice::Places;
-use crate::device::launch::{Evaluation, launch, record_fallback};
+use crate::device::launch::{Evaluation, enter, launch, record_fallback};
 use crate::device::replica::alloc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Data, Op, Origin, State, Storage};
@@ -31,6 +31,8 @@ struct Run<'a> {
     more: RefCell<Vec<(u32, Box<[Data]>)>>,
     /// Values whose memory the present stage has taken over for its results.
     used_up: RefCell<SmallVec<[u32; 4]>>,
+    /// Whether it is the evaluation itself, and no function within.
+    outer: bool,
 }
 
 /// What a stage made: values and their data.
@@ -43,7 +45,7 @@ pub(super) fn run(program: &mut Program, plan: &Plan, mode: Mode) -> Result<()> 
     let slots = program.values.iter().map(take_leaf).collect();
     let gone = program.values.iter().any(|v| may_fail(v, places)).then(Vec::new);
     let (more, used_up) = Default::default();
-    let mut run = Run { values: &program.values, places, slots, gone, more, used_up };
+    let mut run = Run { values: &program.values, places, slots, gone, more, used_up, outer: true };
     let mut result = run.stages(plan);
     let mut slots = run.slots;
     let (more, gone) = (run.more, run.gone);
@@ -88,7 +90,7 @@ pub(crate) fn run_closed(
         })
         .collect();
     let (more, used_up) = Default::default();
-    let mut run = Run { values, places, slots, gone: None, more, used_up };
+    let mut run = Run { values, places, slots, gone: None, more, used_up, outer: false };
     run.stages(plan)?;
     outputs
         .iter()
@@ -166,7 +168,10 @@ impl From<Error> for Failure {
 impl Run<'_> {
     fn stages(&mut self, plan: &Plan) -> Result<()> {
         for stage in &plan.stages {
-            super::go_on()?;
+            // A function's operands may be used up: it runs to its end.
+            if self.outer {
+                super::go_on()?;
+            }
             let release = &plan.released[stage.release.start as usize..stage.release.end as usize];
             let (at, made) = match &stage.work {
                 Work::Single(id) => match &self.values[*id as usize].role {
@@ -300,6 +305,7 @@ impl Run<'_> {
         {
             return Ok(Err(why));
         }
+        prepare(place)?;
         let mut constants = SmallVec::new();
         let mut operands: SmallVec<[Operand<'_>; 4]> = SmallVec::new();
         for &i in ids {
@@ -362,6 +368,7 @@ impl Run<'_> {
         release: &[u32],
         place: Place,
     ) -> Result<Result<Results, &'static str>, Failure> {
+        prepare(place)?;
         let mut constants = SmallVec::new();
         let mut operands: SmallVec<[Operand<'_>; 16]> = SmallVec::new();
         for &i in &fused.inputs {
@@ -512,6 +519,15 @@ impl Run<'_> {
             Some((ids[i], self.donation(ids[i], &operands[i], release, place)?))
         })
     }
+}
+
+/// Enters a device before operands are looked at: what is known of earlier evaluations by then is what says
+/// whether operands can be trusted.
+fn prepare(place: Place) -> Result<()> {
+    if place != HOST {
+        enter(place, None)?;
+    }
+    Ok(())
 }
 
 /// The host refuses nothing.

@@ -2,7 +2,7 @@
 
 use super::backend;
 use crate::device::accelerator::accelerator;
-use crate::device::launch::{launch, record_fallback};
+use crate::device::launch::{enter, launch, record_fallback};
 use crate::device::replica::alloc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Data, Load, Storage};
@@ -128,6 +128,9 @@ pub(crate) fn copy_to(
         return Ok(());
     }
     let run = |place: Place, ptr: *mut u8| {
+        if place != HOST {
+            enter(place, None)?;
+        }
         let held = data.at(place, dtype)?;
         let operand = Operand { ptr: held.ptr, dtype, shape, strides: &data.strides };
         let target = Target { ptr, dtype, shape };

@@ -24,7 +24,8 @@ use lazul_ir::{BinaryOp, DType, Job, Step, StepOp, Tape, Target, UnaryOp};
 
 /// Runs a fused program.
 pub(crate) fn fused(tape: &Tape, job: &Job<'_>) {
-    let plan = plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, job);
+    let plan =
+        plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, job, false);
     run::run(&plan, job);
 }
 
@@ -35,7 +36,8 @@ pub(crate) fn with_values(tape: &Tape, job: &Job<'_>, f: impl FnOnce(&Fill<'_>))
     let values =
         Target { ptr: std::ptr::null_mut(), dtype: tape.outputs[0].1, shape: job.inputs[0].shape };
     let job = Job { work: job.work, inputs: job.inputs, outputs: &[values] };
-    let plan = plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, &job);
+    let plan =
+        plan::Plan::new(&tape.inputs, &tape.steps, &tape.outputs, tape.registers, &job, true);
     run::with_values(&plan, &job, f);
 }
 
@@ -81,7 +83,7 @@ fn single(op: StepOp, job: &Job<'_>) {
     let dtypes: smallvec::SmallVec<[_; 3]> = job.inputs.iter().map(|i| i.dtype).collect();
     let dst = inputs as u16;
     let step = Step { op, operand, result, args, dst };
-    let plan = plan::Plan::new(&dtypes, &[step], &[(dst, result)], dst + 1, job);
+    let plan = plan::Plan::new(&dtypes, &[step], &[(dst, result)], dst + 1, job, false);
     run::run(&plan, job);
 }
 

@@ -100,12 +100,14 @@ struct Value {
 }
 
 impl Plan {
+    /// With `read_at_once` results go to memory that the caller reads block by block.
     pub(super) fn new(
         inputs: &[DType],
         steps: &[Step],
         outputs: &[(u16, DType)],
         registers: u16,
         job: &Job<'_>,
+        read_at_once: bool,
     ) -> Plan {
         let strides: SmallVec<[&[isize]; 8]> = job.inputs.iter().map(|i| i.strides).collect();
         let collapsed = collapse(job.outputs[0].shape, &strides);
@@ -121,7 +123,8 @@ impl Plan {
             }
         }
         let bytes = |t: &Target<'_>| t.size() * t.dtype.size();
-        let streams = job.outputs.iter().map(bytes).sum::<usize>() >= STREAMED
+        let streams = !read_at_once
+            && job.outputs.iter().map(bytes).sum::<usize>() >= STREAMED
             && job.outputs.iter().all(|t| t.dtype.compute() == t.dtype);
         for (o, (&(_, dtype), &result)) in outputs.iter().zip(&results).enumerate() {
             let v = &mut values[result as usize];

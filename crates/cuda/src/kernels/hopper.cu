@@ -143,10 +143,11 @@ DEVICE Work work_of(const Problem &p, u32 id, u32 tiles) {
 #ifdef ENTRY_hopper
 #define TILE_BYTES (128 * D * 2)
 
-KERNEL __launch_bounds__(384, 1) hopper(const Problem p, const __grid_constant__ TensorMap qmap,
+KERNEL __launch_bounds__(384, 1) hopper(const Problem whole, const __grid_constant__ TensorMap qmap,
                                         const __grid_constant__ TensorMap kmap,
                                         const __grid_constant__ TensorMap vmap, u32 tiles, u32 total) {
     BEGIN;
+    const Problem p = in_use(whole);
     extern __shared__ char memory[];
     __shared__ alignas(8) u64 barriers[10];
     u32 base = (address(memory) + 1023) & ~1023u;

@@ -395,7 +395,8 @@ fn source(
     let mut told = Vec::new();
     for (name, (_, dtype)) in input_names.iter().zip(inputs) {
         parameters.push(format!("const {}* {name}", c_type(*dtype)));
-        let mentions = |what: &str| body.contains(&format!("{name}_{what}"));
+        let mentions =
+            |what: &str| [body, header].iter().any(|t| t.contains(&format!("{name}_{what}")));
         let one =
             Told { shape: mentions("shape"), strides: mentions("strides"), rank: mentions("ndim") };
         let more = [
