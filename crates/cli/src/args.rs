@@ -353,7 +353,7 @@ pub(crate) struct FuseArgs {
 
     /// Quantize the merged model to so many bits a number, in MLX's affine form.
     #[arg(long, value_name = "BITS", conflicts_with = "dequantize",
-          value_parser = clap::value_parser!(u32).range(2..=8))]
+          value_parser = affine_bits)]
     pub(crate) q_bits: Option<u32>,
 
     /// Numbers that share a scale.
@@ -365,12 +365,30 @@ pub(crate) struct FuseArgs {
     pub(crate) export_gguf: bool,
 
     /// The name of that file in the folder.
-    #[arg(long, value_name = "FILE", default_value = "ggml-model-f16.gguf")]
+    #[arg(long, value_name = "FILE", default_value = "ggml-model-f16.gguf", requires = "export_gguf",
+          value_parser = file_name)]
     pub(crate) gguf_path: PathBuf,
 
     /// Accepted for compatibility; code that comes with a model is never run.
     #[arg(long, hide = true)]
     pub(crate) trust_remote_code: bool,
+}
+
+/// Widths that MLX's affine form has.
+fn affine_bits(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(bits @ (2..=6 | 8)) => Ok(bits),
+        _ => Err("2, 3, 4, 5, 6 or 8".to_string()),
+    }
+}
+
+/// A name without folders.
+fn file_name(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.file_name() == Some(path.as_os_str()) {
+        true => Ok(path),
+        false => Err("a name of a file in the folder that is written".to_string()),
+    }
 }
 
 #[derive(Args)]

@@ -58,7 +58,7 @@ pub fn export_gguf(
         Some(bytes) => String::from_utf8(bytes).ok(),
         None => settings.get("chat_template").and_then(Value::as_str).map(str::to_string),
     };
-    let mut metadata = architecture(config, text.tokenizer().vocab_size())?;
+    let mut metadata = architecture(config, model.vocab_size())?;
     metadata.extend(vocabulary(&tokenizer, text, model.vocab_size())?);
     metadata.extend(template.map(|t| ("tokenizer.chat_template", GgufValue::Text(t))));
     let arrays = tensors(model, config)?;
@@ -73,13 +73,19 @@ fn architecture(config: &Value, tokens: usize) -> Result<Vec<(&'static str, Gguf
     let kv_heads = fields.count("num_key_value_heads", 1)?.map_or(heads, |n| n as u32);
     let head = fields.count("head_dim", 1)?.map_or(hidden / heads, |n| n as u32);
     let context = fields.count("max_position_embeddings", 1)?.unwrap_or(2048) as u32;
-    if config.get("rope_scaling").is_some_and(|s| !s.is_null()) {
-        let kind = &config["rope_scaling"];
-        let name = kind.get("rope_type").or_else(|| kind.get("type")).and_then(Value::as_str);
-        if !matches!(name, Some("default" | "linear")) {
-            return Err(bad(format!("rope_scaling {name:?} is not written to GGUF")));
-        }
-    }
+    // As `Rope::from_config` reads it.
+    let block = fields.get("rope_parameters").or_else(|| fields.get("rope_scaling"));
+    let rope = Fields::new(block.unwrap_or(&Value::Null), "rope_scaling.");
+    let base = rope.positive("rope_theta", fields.positive("rope_theta", 1e4)?)?;
+    let kind = match rope.text("rope_type")? {
+        Some(kind) => kind,
+        None => rope.text("type")?.unwrap_or("default"),
+    };
+    let factor = match kind {
+        "default" => 1.0,
+        "linear" => rope.positive("factor", 1.0)?,
+        _ => return Err(bad(format!("rope_scaling {kind:?} is not written to GGUF"))),
+    };
     let name = config.get("_name_or_path").and_then(Value::as_str).unwrap_or("llama");
     let text = |text: &str| GgufValue::Text(text.to_string());
     let mut all = vec![
@@ -102,13 +108,12 @@ fn architecture(config: &Value, tokens: usize) -> Result<Vec<(&'static str, Gguf
             "llama.attention.layer_norm_rms_epsilon",
             GgufValue::F32(fields.positive("rms_norm_eps", 1e-6)? as f32),
         ),
-        ("llama.rope.freq_base", GgufValue::F32(fields.positive("rope_theta", 1e4)? as f32)),
+        ("llama.rope.freq_base", GgufValue::F32(base as f32)),
     ];
     if let Some(window) = fields.count("sliding_window", 1)? {
         all.push(("llama.attention.sliding_window", GgufValue::U32(window as u32)));
     }
-    let factor = config.pointer("/rope_scaling/factor").and_then(Value::as_f64);
-    if let Some(factor) = factor.filter(|&f| f != 1.0) {
+    if factor != 1.0 {
         all.push(("llama.rope.scaling.type", text("linear")));
         all.push(("llama.rope.scaling.factor", GgufValue::F32(factor as f32)));
     }
@@ -213,6 +218,8 @@ fn tensors(model: &dyn LanguageModel, config: &Value) -> Result<BTreeMap<String,
     let fields = Fields::new(config, "");
     let heads = fields.required_count("num_attention_heads")?;
     let kv_heads = fields.count("num_key_value_heads", 1)?.unwrap_or(heads);
+    // Rows that are in the format's order already.
+    let traditional = fields.flag("rope_traditional", false)?;
     // Dense matrices, without what fine-tuning put beside them.
     let mut dense = model.clone_model();
     let mut adapted = false;
@@ -232,6 +239,7 @@ fn tensors(model: &dyn LanguageModel, config: &Value) -> Result<BTreeMap<String,
         let file_name =
             super::file_name(&name).ok_or_else(|| bad(format!("{name} has no name in GGUF")))?;
         let array = match () {
+            () if traditional => array.clone(),
             () if name.contains("self_attn.q_proj") => turned(array, heads)?,
             () if name.contains("self_attn.k_proj") => turned(array, kv_heads)?,
             () => array.clone(),

@@ -110,6 +110,9 @@ impl Corpus {
     pub fn set_shares(&mut self, shares: &[(String, f64)]) -> Result<()> {
         let known = || self.groups.iter().map(|g| g.name.as_str()).collect::<Vec<_>>().join(", ");
         let given: BTreeMap<&str, f64> = shares.iter().map(|(n, s)| (n.as_str(), *s)).collect();
+        if given.len() < shares.len() {
+            return Err(Error::Argument("a group has a share twice".to_string()));
+        }
         for (name, share) in &given {
             if !self.groups.iter().any(|g| g.name == *name) {
                 let why = format!("there is no group {name:?}; there are {}", known());

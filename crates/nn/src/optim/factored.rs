@@ -91,6 +91,10 @@ impl Optimizer for Adafactor {
         within(OP, "weight_decay", self.weight_decay, true)
     }
 
+    fn is_never_negative(&self, _: &One<'_>, slot: &str) -> bool {
+        slot.starts_with("exp_avg_sq")
+    }
+
     fn slots(&self, one: &One<'_>) -> Slots {
         let mut slots = Slots::new();
         // A failed array is reported by the step.
