@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lazul.core as mx
+import lazul.nn as nn
 
 U8 = mx.array([250, 10], mx.uint8)
 F32 = mx.array([1.0, 2.0, 3.0])
@@ -324,3 +325,18 @@ def test_memory_comes_back():
     with pytest.raises(MemoryError):
         mx.eval(mx.ones((1024, 1024)) + mx.arange(1024.0))
     mx.set_memory_limit(limit)
+
+
+def test_no_new_axes_change_nothing():
+    x = mx.zeros((2, 3))
+    assert mx.expand_dims(x, ()).shape == (2, 3)
+    assert mx.expand_dims(x).shape == (1, 2, 3)
+    assert mx.expand_dims(x, (0, 2)).shape == (1, 2, 1, 3)
+
+
+def test_nearest_elements():
+    """As MLX: the element whose middle is nearest, and the first ones of fewer."""
+    x = mx.arange(3.0).reshape(1, 3, 1)
+    assert nn.Upsample(1.7)(x).flatten().tolist() == [0, 0, 1, 2, 2]
+    assert nn.Upsample(2.0)(x).flatten().tolist() == [0, 0, 1, 1, 2, 2]
+    assert nn.Upsample(0.7)(x).flatten().tolist() == [0, 1]

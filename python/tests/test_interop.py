@@ -1,7 +1,10 @@
 """Memory shared with numpy and others, by address; both forms of DLPack; the array API's namespace."""
 
 import array as arrays
+import copy
+import ctypes
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -158,3 +161,81 @@ def test_the_namespace_of_the_array_api():
     info = mx.__array_namespace_info__()
     assert info.capabilities()["data-dependent shapes"] and info.default_dtypes()["integral"] == mx.int32
     assert info.dtypes(kind="bool") == {"bool": mx.bool_} and info.devices()[0] == mx.cpu
+
+
+def test_memory_that_may_only_be_read_is_copied(tmp_path):
+    """Views of arrays may be written to: over a map of a file that was a crash, over bytes a change of them."""
+    np.arange(8, dtype=np.float32).tofile(tmp_path / "numbers")
+    mapped = np.memmap(tmp_path / "numbers", np.float32, "r")
+    text = b"abcd"
+    for source in (mapped, np.frombuffer(text, np.uint8)):
+        before = source.tolist()
+        for x in (mx.asarray(source), mx.from_dlpack(source)):
+            np.asarray(x)[0] = 7
+            np.from_dlpack(x)[1] = 7
+            assert x.tolist()[:2] == [7, 7] and source.tolist() == before
+        for f in (mx.asarray, mx.from_dlpack):
+            with pytest.raises(ValueError, match="only be read"):
+                f(source, copy=False)
+    assert text == b"abcd"
+
+
+def test_bools_are_zero_or_one():
+    """Other bytes in lent memory were taken for bools, which made reading them a panic."""
+    odd = np.array([0, 1, 2, 255], np.uint8).view(np.bool_)
+    for x in (mx.asarray(odd), mx.from_dlpack(odd), mx.from_dlpack(odd, copy=True)):
+        assert x.tolist() == [False, True, True, True]
+        assert np.asarray(x).view(np.uint8).tolist() == [0, 1, 1, 1]
+    with pytest.raises(ValueError, match="bools"):
+        mx.from_dlpack(odd, copy=False)
+    fine = np.array([True, False])
+    assert address(np.asarray(mx.from_dlpack(fine, copy=False))) == address(fine)
+
+
+class Buffer(ctypes.Structure):
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("suboffsets", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def strides(x, flags):
+    """The strides of the buffer that an array gives for these flags."""
+    view = Buffer()
+    get = ctypes.pythonapi.PyObject_GetBuffer
+    get.argtypes = [ctypes.py_object, ctypes.POINTER(Buffer), ctypes.c_int]
+    get(x, ctypes.byref(view), flags)
+    found = view.strides[: view.ndim]
+    release = ctypes.pythonapi.PyBuffer_Release
+    release.argtypes, release.restype = [ctypes.POINTER(Buffer)], None
+    release(ctypes.byref(view))
+    return found
+
+
+def test_buffers_are_as_contiguous_as_asked_for():
+    rows, columns, any_order = 0x20 | 0x18, 0x40 | 0x18, 0x80 | 0x18
+    x = mx.array([[1, 2, 3], [4, 5, 6]])
+    mx.eval(x)
+    assert strides(x, rows) == strides(x, any_order) == [12, 4]
+    assert strides(x.T, columns) == strides(x.T, any_order) == [4, 12]
+    assert strides(x.T, rows) == [8, 4]
+    spread = mx.broadcast_to(mx.array([1, 2, 3]), (2, 3))
+    assert strides(spread, any_order) == [12, 4]
+    for other in (x, spread):
+        with pytest.raises(BufferError):
+            strides(other, columns)
+
+
+def test_devices_are_copied_and_pickled():
+    for device in (mx.cpu, mx.gpu, mx.Device(mx.gpu, 1)):
+        for again in (pickle.loads(pickle.dumps(device)), copy.deepcopy(device), copy.copy(device)):
+            assert again == device and type(again) is type(device)

@@ -89,3 +89,54 @@ def test_ctrl_c_ends_an_evaluation():
     started = time.monotonic()
     out, _ = child.communicate(timeout=60)
     assert out == "interrupted 2.0\n" and time.monotonic() - started < 30
+
+
+def test_waiting_for_another_evaluation_does_not_hold_the_lock(tmp_path):
+    """An evaluation looks for signals, which needs the interpreter: who waited for it with the interpreter held
+    waited forever."""
+    program = textwrap.dedent(
+        """
+        import sys, threading
+        import lazul.core as mx
+
+        x = mx.random.normal((300, 300))
+        mx.eval(x)
+
+        def slow():
+            y = x
+            for _ in range(30):
+                y = mx.sort(y @ x, axis=0) * 0.01
+            return y
+
+        def compiled(y):
+            mx.eval(mx.compile(lambda v: v.reshape(-1)[mx.array([0])] + y[0, 0])(x))
+
+        def exported(y):
+            mx.export_function(sys.argv[1] + "/f", lambda v: v + y, x)
+
+        def exporter(y):
+            with mx.exporter(sys.argv[1] + "/g", lambda v: v + y) as e:
+                e(x)
+
+        def dot(y):
+            mx.export_to_dot(sys.argv[1] + "/h", y + 1)
+
+        def gguf(y):
+            mx.save_gguf(sys.argv[1] + "/i.gguf", {"x": x}, {"y": y[0, 0]})
+
+        def item(y):
+            mx.random.normal((2,))
+            y[0, 0].item()
+
+        for use in (compiled, exported, exporter, dot, gguf, item):
+            y = slow()
+            first = threading.Thread(target=mx.eval, args=(y,))
+            first.start()
+            use(y)
+            first.join()
+        print("done")
+        """
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path)]
+    child = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert child.stdout == "done\n", child.stderr

@@ -1,5 +1,9 @@
 """Transforms over Python's trees, compiled functions with captured state, and functions in files."""
 
+import gc
+import threading
+import time
+import weakref
 from collections import namedtuple
 from functools import partial
 
@@ -266,3 +270,134 @@ def test_functions_in_files(tmp_path):
     assert both(mx.ones(3))[0].tolist() == [2.0] * 3 and both(mx.ones(2))[0].tolist() == [2.0] * 2
     with pytest.raises(FileNotFoundError):
         mx.import_function(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "transform", [mx.grad, mx.vmap, mx.checkpoint, mx.compile, mx.custom_function], ids=lambda t: t.__name__
+)
+def test_transforms_are_nested_so_deep_only(transform):
+    """Each level takes native stack: hundreds of them ended the process."""
+
+    def nested(depth):
+        if depth == 0:
+            return mx.array(0.0)
+        x = mx.ones(1) if transform is mx.vmap else mx.array(1.0)
+        return transform(lambda v: (nested(depth - 1) + v * v).sum())(x).sum()
+
+    assert nested(64).ndim == 0
+    with pytest.raises(RecursionError, match="nested deeper"):
+        nested(65)
+    assert nested(64).ndim == 0
+
+
+def test_a_training_step_that_draws_is_compiled():
+    """The first trace shows that random numbers are drawn; the second found its placeholders in the state."""
+    mx.random.seed(3)
+    model = nn.Sequential(nn.Linear(4, 32), nn.Dropout(0.2), nn.ReLU(), nn.Linear(32, 1))
+    optimizer = optim.Adam(1e-2)
+    loss_and_grad = nn.value_and_grad(model, lambda x, y: nn.losses.mse_loss(model(x), y))
+    state = [model.state, optimizer.state]
+
+    def step(x, y):
+        loss, gradients = loss_and_grad(x, y)
+        optimizer.update(model, gradients)
+        return loss
+
+    compiled = mx.compile(step, inputs=state, outputs=state)
+    x = mx.random.normal((64, 4))
+    y = x.sum(axis=1, keepdims=True)
+    losses = [compiled(x, y).item() for _ in range(60)]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert optimizer.step.item() == 60
+
+
+@pytest.mark.parametrize("shapeless", [False, True])
+def test_a_trace_that_fails_leaves_the_state(shapeless):
+    model = nn.Linear(2, 1)
+    optimizer = optim.SGD(0.1, momentum=0.9)
+    held = [mx.array(1.0)]
+    state = [model.state, optimizer.state, held]
+    before, handle = model.weight.tolist(), held[0]
+    fail = [True]
+
+    def step(x):
+        loss, gradients = nn.value_and_grad(model, lambda v: model(v).sum())(x)
+        optimizer.update(model, gradients)
+        held[0] = held[0] + loss
+        held.append(loss)
+        if fail[0]:
+            raise KeyError("no")
+        held.pop()
+        return loss
+
+    compiled = mx.compile(step, inputs=state, outputs=state, shapeless=shapeless)
+    x = mx.ones((3, 2))
+    with pytest.raises(KeyError):
+        compiled(x)
+    assert held == [handle] and held[0] is handle and held[0].item() == 1.0
+    assert model.weight.tolist() == before and sorted(optimizer.state) == ["learning_rate", "step"]
+    fail[0] = False
+    compiled(x)
+    assert model.weight.tolist() != before and optimizer.step.item() == 1
+
+
+def test_draws_of_other_threads_are_not_the_functions():
+    """A trace counts its own draws: with another thread's a function was traced again."""
+    calls, stop = [], threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            mx.random.normal((2,))
+
+    def f(x):
+        calls.append(1)
+        time.sleep(0.05)
+        return x + 1
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        mx.compile(f)(mx.array(1.0))
+    finally:
+        stop.set()
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_cycles_through_functions_are_freed():
+    """A trainer that keeps its compiled step was never freed."""
+
+    class Trainer:
+        def __init__(self, transform):
+            self.step = transform(self._step)
+
+        def _step(self, x):
+            return x.sum()
+
+    for transform in (mx.compile, mx.grad, mx.vmap, mx.checkpoint, mx.custom_function):
+        trainer = Trainer(transform)
+        trainer.step(mx.ones((2, 2)))
+        gone = weakref.ref(trainer)
+        del trainer
+        gc.collect()
+        assert gone() is None, transform
+    state = []
+    f = mx.compile(lambda x: x, inputs=state, outputs=state)
+    state.append({"f": f})
+    rule = mx.custom_function(lambda x: x)
+    rule.vjp(rule)
+    gone = [weakref.ref(f), weakref.ref(rule)]
+    del state, f, rule
+    gc.collect()
+    assert [g() for g in gone] == [None, None]
+
+
+def test_garbage_is_collected_while_functions_are_made():
+    """The collector looked into a function whose fields were not there yet, which ended the process."""
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for transform in (mx.compile, mx.grad, mx.vmap, mx.checkpoint, mx.custom_function):
+            assert len([transform(lambda x: x) for _ in range(300)]) == 300
+    finally:
+        gc.set_threshold(*before)

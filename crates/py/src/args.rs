@@ -72,6 +72,12 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Many {
     }
 }
 
+impl From<i64> for Many {
+    fn from(one: i64) -> Many {
+        Many(Ints::from_iter([one]))
+    }
+}
+
 impl IntoInts for Many {
     fn into_ints(self) -> Ints {
         self.0

@@ -97,7 +97,7 @@ to_python! {
 }
 
 fn one<'py, T: ToPython>(py: Python<'py>, array: &Array) -> PyResult<Bound<'py, PyAny>> {
-    array.item::<T>().or_raise()?.to_python(py)
+    py.detach(|| array.item::<T>()).or_raise()?.to_python(py)
 }
 
 /// The one element of an array.

@@ -149,6 +149,17 @@ pub(crate) fn letter(dtype: DType) -> Option<&'static str> {
     })
 }
 
+/// Whether the elements lie in column-major order without gaps.
+fn is_column_major(view: &HostView) -> bool {
+    let mut step = 1;
+    view.shape().contains(&0)
+        || view.shape().iter().zip(view.strides()).all(|(&d, &stride)| {
+            let fits = d == 1 || stride == step;
+            step *= d as isize;
+            fits
+        })
+}
+
 #[pymethods]
 impl PyArray {
     // Python shows the array's memory through this: `memoryview(a)`, `numpy.array(a, copy=False)`.
@@ -172,14 +183,15 @@ impl PyArray {
         };
         let mut host = py.detach(|| array.host_view()).or_raise()?;
         let wants = |flag: c_int| flags & flag == flag;
-        if !host.is_row_major() {
-            if wants(ffi::PyBUF_F_CONTIGUOUS) {
-                return Err(PyBufferError::new_err("the array is not in column-major order"));
-            }
-            if wants(ffi::PyBUF_C_CONTIGUOUS) || !wants(ffi::PyBUF_STRIDES) {
-                let copy = array.contiguous();
-                host = py.detach(|| copy.host_view()).or_raise()?;
-            }
+        let columns = is_column_major(&host);
+        if wants(ffi::PyBUF_F_CONTIGUOUS) && !columns {
+            return Err(PyBufferError::new_err("the array is not in column-major order"));
+        }
+        let rows = wants(ffi::PyBUF_C_CONTIGUOUS) || !wants(ffi::PyBUF_STRIDES);
+        let any = wants(ffi::PyBUF_ANY_CONTIGUOUS) && !columns;
+        if (rows || any) && !host.is_row_major() {
+            let copy = array.contiguous();
+            host = py.detach(|| copy.host_view()).or_raise()?;
         }
         let size = dtype.size() as isize;
         let mut shown = Box::new(Shown {

@@ -4,8 +4,8 @@
 use crate::array::PyArray;
 use crate::error::OrRaise;
 use crate::random;
-use crate::transforms::{bound_method, call, stash};
-use crate::tree::{self, PyTree};
+use crate::transforms::{Deeper, Made, bound_method, call, stash};
+use crate::tree::{self, PyTree, Snapshot};
 use lazul_core::{Array, Tree};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
@@ -46,8 +46,14 @@ struct Parts {
 }
 
 thread_local! {
-    /// The arrays that the arguments of the running call hold.
-    static ORIGINALS: RefCell<Vec<Vec<Array>>> = const { RefCell::new(Vec::new()) };
+    /// The running calls, the innermost last.
+    static CALLS: RefCell<Vec<Call>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A running call: the arrays that its arguments hold and, if it traced, what the captures were before.
+struct Call {
+    originals: Vec<Array>,
+    before: Option<Snapshot>,
 }
 
 impl Parts {
@@ -84,15 +90,43 @@ impl Parts {
         Ok(())
     }
 
+    /// Keeps what the captures are before the running call's first trace, and puts it back before others: a trace
+    /// leaves its placeholders in the containers.
+    fn begin(&self, py: Python<'_>) -> PyResult<Vec<Array>> {
+        let (originals, before) = CALLS.with_borrow_mut(|all| match all.last_mut() {
+            Some(call) => (call.originals.clone(), call.before.take()),
+            None => (Vec::new(), None),
+        });
+        let before = match before {
+            Some(before) => {
+                before.put_back(py)?;
+                before
+            }
+            None => {
+                let mut now = Snapshot::default();
+                for tree in [&self.inputs, &self.outputs].into_iter().flatten() {
+                    now.add(tree.bind(py))?;
+                }
+                now
+            }
+        };
+        CALLS.with_borrow_mut(|all| {
+            if let Some(call) = all.last_mut() {
+                call.before = Some(before);
+            }
+        });
+        Ok(originals)
+    }
+
     /// Calls the function with its captures holding the arrays of `state`.
     fn trace(&self, py: Python<'_>, state: &mut State, argument: &PyTree) -> PyResult<PyTree> {
+        let originals = self.begin(py)?;
         let handles = self.captured(py, &self.inputs)?;
         let before: Vec<Array> = handles.iter().map(|h| h.get().array()).collect();
         for (handle, array) in handles.iter().zip(&state.leaves) {
             handle.get().set(array.clone());
         }
         let draws = random::draws();
-        let originals = ORIGINALS.with_borrow(|all| all.last().cloned()).unwrap_or_default();
         let result = call(py, &self.fun, argument, &originals, |r| {
             let outputs = self.captured(py, &self.outputs)?;
             let made: Vec<Array> = outputs.iter().map(|h| h.get().array()).collect();
@@ -131,6 +165,7 @@ const AGAIN: &str = "the trace is made again with the random state";
 pub(crate) struct Compiled {
     parts: std::sync::Arc<Parts>,
     step: Step,
+    made: Made,
 }
 
 #[pymethods]
@@ -142,6 +177,7 @@ impl Compiled {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _deeper = Deeper::enter()?;
         let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(py));
         let both = PyTuple::new(py, [args.as_any().clone(), kwargs.into_any()])?;
         let argument = PyTree::of(both.as_any())?;
@@ -155,10 +191,16 @@ impl Compiled {
                 PyTree::of(tree.bind(py))?.structure(&mut words);
             }
             let mut state = State { leaves, words };
-            ORIGINALS.with_borrow_mut(|all| all.push(argument.leaves.clone()));
-            let done = (self.step)(&mut state, &argument);
-            ORIGINALS.with_borrow_mut(|all| all.pop());
-            match done.or_raise() {
+            let call = Call { originals: argument.leaves.clone(), before: None };
+            CALLS.with_borrow_mut(|all| all.push(call));
+            // The step may wait for an evaluation of another thread, which may wait for the interpreter.
+            let done = py.detach(|| (self.step)(&mut state, &argument));
+            let call = CALLS.with_borrow_mut(|all| all.pop());
+            let done = done.or_raise();
+            if let (Err(_), Some(before)) = (&done, call.and_then(|call| call.before)) {
+                before.put_back(py)?;
+            }
+            match done {
                 Ok(result) => {
                     self.parts.store(py, &state.leaves)?;
                     return result.object(py, |_| {});
@@ -183,6 +225,15 @@ impl Compiled {
         _class: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         bound_method(slf.into_any(), object)
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        if !self.made.0 {
+            return Ok(());
+        }
+        visit.call(&self.parts.fun)?;
+        visit.call(&self.parts.inputs)?;
+        visit.call(&self.parts.outputs)
     }
 }
 
@@ -226,7 +277,7 @@ fn compile(
         true => Box::new(lazul_core::compile_shapeless_with_state(f)),
         false => Box::new(lazul_core::compile_with_state(f)),
     };
-    Ok(Compiled { parts, step })
+    Ok(Compiled { parts, step, made: Made(true) })
 }
 
 /// Lets compiled functions call the functions themselves, so that values can be read within them.

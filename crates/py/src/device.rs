@@ -7,7 +7,7 @@ use crate::error::OrRaise;
 use lazul_core::device::{self, Device as Core, DeviceKind};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -39,6 +39,14 @@ impl DeviceType {
     #[getter]
     fn value(&self) -> u8 {
         *self as u8
+    }
+
+    // Copies and pickles are read from the class again.
+    fn __reduce__<'py>(
+        slf: Bound<'py, Self>,
+    ) -> PyResult<(Bound<'py, PyAny>, (Bound<'py, PyType>, &'static str))> {
+        let getattr = slf.py().import("builtins")?.getattr("getattr")?;
+        Ok((getattr, (slf.as_any().get_type(), slf.get().text())))
     }
 
     /// The name of the kind.
@@ -103,6 +111,11 @@ impl Device {
 
     fn __hash__(&self) -> usize {
         2 * self.index + self.kind as usize
+    }
+
+    fn __reduce__<'py>(slf: Bound<'py, Self>) -> (Bound<'py, PyType>, (DeviceType, usize)) {
+        let own = *slf.get();
+        (slf.get_type(), (own.kind, own.index))
     }
 
     fn __repr__(&self) -> String {

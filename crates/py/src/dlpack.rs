@@ -229,6 +229,7 @@ unsafe extern "C" fn drop_taken_new(capsule: *mut ffi::PyObject) {
 /// Python object, so that it goes when the interpreter is held, on whatever thread the last array goes.
 struct Taken {
     tensor: *const DlTensor,
+    read_only: bool,
     owner: Py<PyAny>,
 }
 
@@ -249,8 +250,8 @@ fn take(capsule: &Bound<'_, PyAny>) -> PyResult<Taken> {
             }
             let kept = ffi::PyCapsule_New(tensor.cast(), NEW_USED.as_ptr(), Some(drop_taken_new));
             let owner = Bound::from_owned_ptr_or_err(py, kept)?.unbind();
-            let _ = (*tensor).flags & READ_ONLY;
-            Ok(Taken { tensor: &raw const (*tensor).tensor, owner })
+            let read_only = (*tensor).flags & READ_ONLY != 0;
+            Ok(Taken { tensor: &raw const (*tensor).tensor, read_only, owner })
         } else if ffi::PyCapsule_IsValid(ptr, OLD.as_ptr()) != 0 {
             let tensor = ffi::PyCapsule_GetPointer(ptr, OLD.as_ptr()).cast::<Managed>();
             if ffi::PyCapsule_SetName(ptr, OLD_USED.as_ptr()) != 0 {
@@ -258,7 +259,7 @@ fn take(capsule: &Bound<'_, PyAny>) -> PyResult<Taken> {
             }
             let kept = ffi::PyCapsule_New(tensor.cast(), OLD_USED.as_ptr(), Some(drop_taken_old));
             let owner = Bound::from_owned_ptr_or_err(py, kept)?.unbind();
-            Ok(Taken { tensor: &raw const (*tensor).tensor, owner })
+            Ok(Taken { tensor: &raw const (*tensor).tensor, read_only: false, owner })
         } else {
             Err(PyTypeError::new_err("__dlpack__() gave no DLPack capsule, or one that was used"))
         }
@@ -266,7 +267,8 @@ fn take(capsule: &Bound<'_, PyAny>) -> PyResult<Taken> {
 }
 
 /// An array over the memory of an object that speaks DLPack. With `copy` false it never is a copy, with true
-/// always; without it is one where the memory does not suit.
+/// always; without it is one where the memory does not suit. Whom an array is shown may write to its memory, so that it
+/// must not be one that may only be read; and its bools are 0 or 1.
 pub(crate) fn import(object: &Bound<'_, PyAny>, copy: Option<bool>) -> PyResult<Array> {
     let py = object.py();
     let device: (i32, i32) = object.call_method0("__dlpack_device__")?.extract()?;
@@ -313,7 +315,7 @@ pub(crate) fn import(object: &Bound<'_, PyAny>, copy: Option<bool>) -> PyResult<
     };
     let ptr = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
     let aligned = (ptr as usize).is_multiple_of(dtype.size().min(8));
-    let lent = |ptr: *mut u8| {
+    let lent = |dtype: DType| {
         // SAFETY: the owner keeps the tensor's memory alive, and its maker says what is in it.
         unsafe {
             Array::from_lent(ptr, &shape, &strides, dtype, Box::new(taken.owner.clone_ref(py)))
@@ -322,9 +324,22 @@ pub(crate) fn import(object: &Bound<'_, PyAny>, copy: Option<bool>) -> PyResult<
     if !aligned {
         return Err(PyBufferError::new_err("the memory is not aligned for its dtype"));
     }
-    let array = lent(ptr).or_raise()?;
-    if copy != Some(true) {
-        return Ok(array);
+    // Bytes are any numbers; whether they are bools is looked at before they are taken for them.
+    let raw = if dtype == DType::Bool { DType::U8 } else { dtype };
+    let array = lent(raw).or_raise()?;
+    let mut why = taken.read_only.then_some("the memory may only be read, and may not be copied");
+    if dtype == DType::Bool {
+        let bytes = py.detach(|| array.to_bytes()).or_raise()?;
+        if bytes.iter().any(|&b| b > 1) {
+            why = Some("bools that are neither 0 nor 1 need a copy");
+        }
+    }
+    match (why, copy) {
+        (Some(why), Some(false)) => return Err(PyValueError::new_err(why)),
+        (None, None | Some(false)) => {
+            return if raw == dtype { Ok(array) } else { lent(dtype).or_raise() };
+        }
+        _ => {}
     }
     let own = py.detach(|| Ok(Array::from_bytes(&array.to_bytes()?, &shape, dtype)));
     let own: lazul_core::Result<Array> = own;

@@ -50,16 +50,17 @@ fn trace(
     shapeless: bool,
 ) -> PyResult<()> {
     let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-        let result = call(py, fun, tree, &at.leaves, |r| {
-            let leaves = tree::arrays(&r)?;
-            let flat = PyList::new(py, leaves.into_iter().map(PyArray::new))?;
-            PyTree::of(flat.as_any())
-        });
-        result.map_err(stash::put)
+        Python::attach(|py| {
+            call(py, fun, tree, &at.leaves, |r| {
+                let leaves = tree::arrays(&r)?;
+                let flat = PyList::new(py, leaves.into_iter().map(PyArray::new))?;
+                PyTree::of(flat.as_any())
+            })
+        })
+        .map_err(stash::put)
     };
     if !shapeless {
-        exporter.trace(f, at).or_raise()?;
-        return Ok(());
+        return py.detach(|| exporter.trace(f, at).map(|_| ())).or_raise();
     }
     // Lengths that the function itself fixes (those of its weights) stay: each length is tried alone.
     let mut lengths: Vec<usize> = Vec::new();
@@ -71,13 +72,13 @@ fn trace(
     let mut free = Vec::new();
     for &length in &lengths {
         let other = longer(at, &|d| d == length)?;
-        let alone = Exporter::new().trace(f, &other).map(|_| ());
+        let alone = py.detach(|| Exporter::new().trace(f, &other).map(|_| ()));
         if alone.is_ok() {
             free.push(length);
         }
     }
     let all = longer(at, &|d| free.contains(&d))?;
-    if free.is_empty() || exporter.trace_lengths(f, at, &all).is_err() {
+    if free.is_empty() || py.detach(|| exporter.trace_lengths(f, at, &all).is_err()) {
         let why = "[export_function] the function cannot be written for arguments of many shapes";
         return Err(PyValueError::new_err(why));
     }
@@ -121,7 +122,7 @@ fn export_function(
     if let Some(text) = metadata {
         exporter.note(text);
     }
-    exporter.save(path).or_raise()
+    py.detach(|| exporter.save(path)).or_raise()
 }
 
 /// Writes several traces of one function to a file: a context, in which it is called with examples.
@@ -137,14 +138,14 @@ pub(crate) struct FunctionExporter {
 #[pymethods]
 impl FunctionExporter {
     /// Writes the file.
-    fn close(&self) -> PyResult<()> {
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
         let held = self.held.lock().unwrap_or_else(|e| e.into_inner()).take();
         match held {
             Some(mut exporter) => {
                 if let Some(text) = &self.metadata {
                     exporter.note(text);
                 }
-                exporter.save(&self.path).or_raise()
+                py.detach(|| exporter.save(&self.path)).or_raise()
             }
             None => Ok(()),
         }
@@ -157,6 +158,7 @@ impl FunctionExporter {
     #[pyo3(signature = (exc_type=None, exc_value=None, traceback=None))]
     fn __exit__(
         &self,
+        py: Python<'_>,
         exc_type: Option<&Bound<'_, PyAny>>,
         exc_value: Option<&Bound<'_, PyAny>>,
         traceback: Option<&Bound<'_, PyAny>>,
@@ -166,7 +168,7 @@ impl FunctionExporter {
             self.held.lock().unwrap_or_else(|e| e.into_inner()).take();
             return Ok(());
         }
-        self.close()
+        self.close(py)
     }
 
     /// Traces the function for these arguments.
@@ -224,7 +226,7 @@ impl Imported {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let at = arguments(py, args, kwargs)?;
-        let results: Vec<Array> = self.0.call(&at.leaves).map_err(raise)?;
+        let results: Vec<Array> = py.detach(|| self.0.call(&at.leaves)).map_err(raise)?;
         PyTuple::new(py, results.into_iter().map(made).collect::<PyResult<Vec<_>>>()?)
     }
 }

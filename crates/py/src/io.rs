@@ -180,7 +180,7 @@ fn gguf_value(value: &Bound<'_, PyAny>) -> PyResult<GgufValue> {
         ($($dtype:ident $t:ty => $one:ident;)*) => {
             match array.dtype().or_raise()? {
                 $(lazul_core::DType::$dtype => {
-                    let all = array.to_vec::<$t>().or_raise()?;
+                    let all = value.py().detach(|| array.to_vec::<$t>()).or_raise()?;
                     match (single, all.first()) {
                         (true, Some(&one)) => GgufValue::$one(one),
                         _ => GgufValue::List(GgufList::$one(all)),
@@ -380,7 +380,7 @@ fn export_to_dot(
     if let Some(kwargs) = kwargs {
         arrays.extend(tree::arrays(kwargs)?);
     }
-    let text = lazul_core::export_to_dot(&arrays).or_raise()?;
+    let text = file.py().detach(|| lazul_core::export_to_dot(&arrays)).or_raise()?;
     match file_of(file)? {
         File::Path(path) => Ok(std::fs::write(path, text)?),
         File::Object(object) => object.call_method1("write", (text,)).map(|_| ()),

@@ -12,13 +12,15 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::cell::Cell;
 
-/// Draws without a key so far.
-static DRAWS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Draws without a key so far, of this thread: a trace asks whether it drew itself.
+    static DRAWS: Cell<u64> = const { Cell::new(0) };
+}
 
 pub(crate) fn draws() -> u64 {
-    DRAWS.load(Relaxed)
+    DRAWS.get()
 }
 
 /// `random.state`: a list that holds the key that the next draw starts from.
@@ -37,7 +39,7 @@ fn key_or_next(py: Python<'_>, key: Option<Arr>) -> PyResult<Array> {
     if let Some(key) = key {
         return Ok(key.0);
     }
-    DRAWS.fetch_add(1, Relaxed);
+    DRAWS.set(DRAWS.get() + 1);
     let state = state(py)?;
     let wrong = || PyValueError::new_err("random.state must hold one key: a uint32 array of two");
     let held = state.get_item(0).map_err(|_| wrong())?;
@@ -48,7 +50,7 @@ fn key_or_next(py: Python<'_>, key: Option<Arr>) -> PyResult<Array> {
     let next = both.at_index(0, 0);
     // The state must not grow into a graph of all draws; what a trace made has no value yet.
     if lazul_core::eval::is_evaluated(&now) {
-        next.eval().or_raise()?;
+        py.detach(|| next.eval()).or_raise()?;
     }
     held.get().set(next);
     Ok(both.at_index(0, 1))

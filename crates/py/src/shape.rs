@@ -70,9 +70,8 @@ fn squeeze(a: Arr, axis: Axes, stream: On) -> PyResult<PyArray> {
 /// >>> mx.expand_dims(mx.zeros(2), 0).shape
 /// (1, 2)
 #[pyfunction]
-#[pyo3(signature = (a, /, axis=Many::default(), *, stream=On(None)))]
+#[pyo3(signature = (a, /, axis=Many::from(0), *, stream=On(None)))]
 fn expand_dims(a: Arr, axis: Many, stream: On) -> PyResult<PyArray> {
-    let axis = if axis.0.is_empty() { Many(smallvec::smallvec![0]) } else { axis };
     op(stream, || a.0.expand_dims(axis))
 }
 

@@ -6,10 +6,10 @@ use crate::error::OrRaise;
 use crate::tree::{self, PyTree};
 use crate::value::Arrays;
 use lazul_core::{Array, Error, ErrorKind};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex};
 
 /// Exceptions of Python's functions on their way through core's transforms, which know only core's errors.
@@ -47,6 +47,33 @@ pub(crate) mod stash {
             let at = all.iter().position(|(name, _)| name == error.message())?;
             Some(all.remove(at).1)
         })
+    }
+}
+
+/// A call of a transformed function within others. Each takes much of the thread's native stack, which Python's own
+/// limit of recursion does not know of.
+pub(crate) struct Deeper(());
+
+thread_local! {
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+impl Deeper {
+    const DEEPEST: usize = 64;
+
+    pub(crate) fn enter() -> PyResult<Deeper> {
+        if DEPTH.get() >= Deeper::DEEPEST {
+            let why = format!("transformed functions are nested deeper than {}", Deeper::DEEPEST);
+            return Err(PyRecursionError::new_err(why));
+        }
+        DEPTH.set(DEPTH.get() + 1);
+        Ok(Deeper(()))
+    }
+}
+
+impl Drop for Deeper {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
     }
 }
 
@@ -154,7 +181,13 @@ fn wanted(
 pub(crate) struct Transformed {
     fun: Py<PyAny>,
     how: How,
+    made: Made,
 }
+
+/// Always true. Python may look for garbage while it makes the dict of an object whose fields are still zeros: this
+/// one tells `__traverse__` whether the others are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Made(pub(crate) bool);
 
 enum How {
     Grad { wanted: Wanted, value: bool },
@@ -171,6 +204,7 @@ impl Transformed {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _deeper = Deeper::enter()?;
         let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(py));
         match &self.how {
             How::Grad { wanted, value } => self.grad(py, wanted, *value, args, &kwargs),
@@ -201,7 +235,17 @@ impl Transformed {
     }
 
     fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        visit.call(&self.fun)
+        if !self.made.0 {
+            return Ok(());
+        }
+        visit.call(&self.fun)?;
+        match &self.how {
+            How::Vmap { inputs, outputs } => {
+                visit.call(inputs)?;
+                visit.call(outputs)
+            }
+            How::Grad { .. } | How::Checkpoint => Ok(()),
+        }
     }
 }
 
@@ -444,7 +488,7 @@ fn grad(
 ) -> PyResult<Transformed> {
     callable(fun, "grad")?;
     let how = How::Grad { wanted: wanted(argnums, argnames)?, value: false };
-    Ok(Transformed { fun: fun.clone().unbind(), how })
+    Ok(Transformed { fun: fun.clone().unbind(), how, made: Made(true) })
 }
 
 /// A function that gives the value and the gradient of a function, which may return a tuple of one number and
@@ -461,7 +505,7 @@ fn value_and_grad(
 ) -> PyResult<Transformed> {
     callable(fun, "value_and_grad")?;
     let how = How::Grad { wanted: wanted(argnums, argnames)?, value: true };
-    Ok(Transformed { fun: fun.clone().unbind(), how })
+    Ok(Transformed { fun: fun.clone().unbind(), how, made: Made(true) })
 }
 
 /// A function over a batch, from one for a single example.
@@ -492,7 +536,7 @@ fn vmap(
         }
     };
     let how = How::Vmap { inputs: or_zero(in_axes)?, outputs: or_zero(out_axes)? };
-    Ok(Transformed { fun: fun.clone().unbind(), how })
+    Ok(Transformed { fun: fun.clone().unbind(), how, made: Made(true) })
 }
 
 /// A function that keeps nothing but its arguments for its gradient, and is computed again there.
@@ -502,7 +546,7 @@ fn vmap(
 #[pyfunction]
 fn checkpoint(fun: &Bound<'_, PyAny>) -> PyResult<Transformed> {
     callable(fun, "checkpoint")?;
-    Ok(Transformed { fun: fun.clone().unbind(), how: How::Checkpoint })
+    Ok(Transformed { fun: fun.clone().unbind(), how: How::Checkpoint, made: Made(true) })
 }
 
 /// The arrays that a function returned: one, or a list or tuple of them.
@@ -598,6 +642,7 @@ fn jvp(
 pub(crate) struct CustomFunction {
     fun: Py<PyAny>,
     rules: Mutex<Rules>,
+    made: Made,
 }
 
 #[derive(Clone, Default)]
@@ -638,7 +683,7 @@ impl CustomFunction {
     #[new]
     fn new(f: Bound<'_, PyAny>) -> PyResult<CustomFunction> {
         callable(&f, "custom_function")?;
-        Ok(CustomFunction { fun: f.unbind(), rules: Mutex::default() })
+        Ok(CustomFunction { fun: f.unbind(), rules: Mutex::default(), made: Made(true) })
     }
 
     #[pyo3(signature = (*args, **kwargs))]
@@ -648,6 +693,7 @@ impl CustomFunction {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let _deeper = Deeper::enter()?;
         let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(py));
         let both = PyTuple::new(py, [args.as_any().clone(), kwargs.into_any()])?;
         let at = PyTree::of(both.as_any())?;
@@ -747,6 +793,27 @@ impl CustomFunction {
         _class: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         bound_method(slf.into_any(), object)
+    }
+
+    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
+        if !self.made.0 {
+            return Ok(());
+        }
+        visit.call(&self.fun)?;
+        // Rules that a graph holds too, or that are just being changed, are not this object's alone.
+        if let Ok(rules) = self.rules.try_lock() {
+            for rule in [&rules.vjp, &rules.jvp, &rules.vmap].into_iter().flatten() {
+                if Arc::strong_count(rule) == 1 {
+                    visit.call(&**rule)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let rules = std::mem::take(&mut *self.rules());
+        drop(rules);
     }
 }
 

@@ -111,6 +111,61 @@ pub(crate) fn assign(object: &Bound<'_, PyAny>, arrays: &[Array]) -> PyResult<()
     level(object, &mut arrays.iter())
 }
 
+/// What the containers of trees, and the handles in them, hold.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    lists: Vec<(Py<PyList>, Vec<Py<PyAny>>)>,
+    dicts: Vec<(Py<PyDict>, Vec<(Py<PyAny>, Py<PyAny>)>)>,
+    handles: Vec<(Py<PyArray>, Array)>,
+}
+
+impl Snapshot {
+    /// Keeps what a tree holds now.
+    pub(crate) fn add(&mut self, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.level(object, 0)
+    }
+
+    fn level(&mut self, object: &Bound<'_, PyAny>, depth: usize) -> PyResult<()> {
+        if depth > DEEPEST {
+            return Err(too_deep());
+        }
+        if let Ok(array) = object.cast::<PyArray>() {
+            self.handles.push((array.clone().unbind(), array.get().array()));
+        } else if let Ok(list) = object.cast::<PyList>() {
+            let items: Vec<Bound<'_, PyAny>> = list.iter().collect();
+            items.iter().try_for_each(|o| self.level(o, depth + 1))?;
+            let items = items.into_iter().map(Bound::unbind).collect();
+            self.lists.push((list.clone().unbind(), items));
+        } else if let Ok(tuple) = object.cast::<PyTuple>() {
+            tuple.iter().try_for_each(|o| self.level(&o, depth + 1))?;
+        } else if let Ok(dict) = object.cast::<PyDict>() {
+            let entries: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)> = dict.iter().collect();
+            entries.iter().try_for_each(|(_, o)| self.level(o, depth + 1))?;
+            let entries = entries.into_iter().map(|(k, v)| (k.unbind(), v.unbind())).collect();
+            self.dicts.push((dict.clone().unbind(), entries));
+        }
+        Ok(())
+    }
+
+    /// Lets everything hold what it held then.
+    pub(crate) fn put_back(&self, py: Python<'_>) -> PyResult<()> {
+        for (list, items) in &self.lists {
+            let list = list.bind(py);
+            list.set_slice(0, list.len(), PyList::new(py, items)?.as_any())?;
+        }
+        for (dict, entries) in &self.dicts {
+            // The dict's own entries, whatever its class makes of assignments.
+            let dict = dict.bind(py);
+            dict.clear();
+            entries.iter().try_for_each(|(key, value)| dict.set_item(key, value))?;
+        }
+        for (handle, array) in &self.handles {
+            handle.get().set(array.clone());
+        }
+        Ok(())
+    }
+}
+
 /// What a tree is besides its arrays.
 enum Node {
     Leaf,

@@ -57,7 +57,8 @@ class Optimizer:
 
     def apply_gradients(self, gradients: dict, parameters: dict) -> dict:
         """The parameters after a step, for those that have a gradient."""
-        if not self._initialized:
+        # A compiled function that failed has put its state back to what it was before.
+        if not self._initialized or any(name not in self.state for name in gradients):
             self.init(gradients)
         for name, schedule in self._schedulers.items():
             self.state[name] = schedule(self.step)

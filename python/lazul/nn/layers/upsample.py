@@ -59,7 +59,7 @@ def _cubic(a: float) -> Callable[[mx.array], mx.array]:
 
 
 def upsample_nearest(x: mx.array, scale_factor: Tuple) -> mx.array:
-    """Every new element is the one that stands where it does, or before."""
+    """Every new element is the one whose middle is nearest to its own; of fewer, the one where it begins."""
     spatial = x.ndim - 2
     if spatial != len(scale_factor):
         raise ValueError("A scale needs to be provided for each spatial dimension")
@@ -69,8 +69,10 @@ def upsample_nearest(x: mx.array, scale_factor: Tuple) -> mx.array:
             x = mx.repeat(x, int(scale), axis=axis)
         else:
             m = int(n * scale)
-            at = mx.minimum(mx.floor(mx.arange(m) / scale).astype(mx.int32), n - 1)
-            x = mx.take(x, at, axis=axis)
+            at = mx.arange(m, dtype=mx.float32)
+            ratio = n / max(m, 1)
+            at = mx.round((at + 0.5) * ratio - 0.5) if m > n else mx.floor(at * ratio)
+            x = mx.take(x, at.astype(mx.int32), axis=axis)
     return x
 
 
