@@ -51,6 +51,15 @@ pub struct HostView {
 
 impl HostView {
     /// The address of the element at index `(0, …, 0)`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let view = arange(3, DType::I32).host_view()?;
+    /// // SAFETY: the view keeps three numbers there.
+    /// let first = unsafe { view.ptr().cast::<i32>().read() };
+    /// assert_eq!(first, 0);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn ptr(&self) -> *mut u8 {
         match &self.data.storage {
             Storage::Buffer(b) => b.ptr().wrapping_add(self.data.offset * self.dtype.size()),
@@ -60,21 +69,47 @@ impl HostView {
     }
 
     /// The dimensions.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2, 3], DType::F32).host_view()?.shape(), [2, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
     /// Elements from one index of an axis to the next.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// assert_eq!(x.t().host_view()?.strides(), [1, 3]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn strides(&self) -> &[isize] {
         &self.data.strides
     }
 
     /// The dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// assert_eq!(ones([2], DType::F16).host_view()?.dtype(), DType::F16);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn dtype(&self) -> DType {
         self.dtype
     }
 
     /// Whether the elements lie in row-major order without gaps.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// let x = arange(6, DType::I32).reshape([2, 3]);
+    /// assert!(x.host_view()?.is_row_major() && !x.t().host_view()?.is_row_major());
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn is_row_major(&self) -> bool {
         lazul_ir::layout::is_row_major(&self.shape, &self.data.strides)
     }
@@ -133,11 +168,11 @@ impl Array {
     /// ```
     ///
     /// # Errors
-    /// If the address or a stride does not suit the dtype's alignment, or the shape is none.
+    /// If the address does not suit the dtype's alignment, or the shape is none.
     ///
     /// # Safety
-    /// Until `owner` is dropped, every element must be readable, initialised and valid for the dtype (a bool is
-    /// 0 or 1). Whoever writes to the memory meanwhile changes the values of arrays that were not computed yet.
+    /// Until `owner` is dropped, all memory from the first element to the last, what lies between them too, must be
+    /// readable and initialised, and every element valid for the dtype (a bool is 0 or 1). Whoever writes to the memory meanwhile changes the values of arrays that were not computed yet.
     #[track_caller]
     pub unsafe fn from_lent(
         ptr: *mut u8,

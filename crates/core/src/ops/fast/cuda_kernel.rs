@@ -81,36 +81,99 @@ pub struct KernelLaunch {
 impl KernelLaunch {
     /// `grid` threads along each axis, in blocks of `threadgroup`; the last block of an axis may have more
     /// threads than are left.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn new(grid: [usize; 3], threadgroup: [usize; 3]) -> KernelLaunch {
         let (outputs, template, by_value) = Default::default();
         KernelLaunch { grid, threadgroup, outputs, template, by_value, init: None }
     }
 
     /// One more output, of this shape and dtype.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn output(mut self, shape: impl IntoInts, dtype: DType) -> KernelLaunch {
         self.outputs.push((checked_shape(OP, shape), dtype));
         self
     }
 
     /// A name in the source for a dtype's C++ type, an integer or a truth value.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = N * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).template("N", 2);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn template(mut self, name: &str, value: impl Into<TemplateArg>) -> KernelLaunch {
         self.template.push((name.to_string(), value.into()));
         self
     }
 
     /// One more argument behind the outputs of a precompiled kernel: an `int`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).int(4);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn int(mut self, value: i32) -> KernelLaunch {
         self.by_value.push(ByValue::I32(value));
         self
     }
 
     /// One more argument behind the outputs of a precompiled kernel: a `float`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).float(2.0);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn float(mut self, value: f32) -> KernelLaunch {
         self.by_value.push(ByValue::F32(value));
         self
     }
 
     /// One more argument behind the outputs of a precompiled kernel: a `bool`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).bool(true);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn bool(mut self, value: bool) -> KernelLaunch {
         self.by_value.push(ByValue::Bool(value));
         self
@@ -118,6 +181,17 @@ impl KernelLaunch {
 
     /// What the outputs hold before the kernel runs. Without it they hold anything, and the kernel must write
     /// them all.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] += 2 * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).init_value(0.0);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn init_value(mut self, value: f64) -> KernelLaunch {
         self.init = Some(value);
         self
@@ -191,6 +265,18 @@ pub fn precompiled_cuda_kernel(name: &str, code: &[u8]) -> CudaKernel {
 
 impl CudaKernel {
     /// Text before the kernel: functions and types of its own.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = twice(x[threadIdx.x]);")
+    ///     .header("__device__ float twice(float x) { return 2 * x; }")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn header(mut self, text: &str) -> CudaKernel {
         if let Text::Source { header, .. } = &mut self.text {
             *header = text.to_string();
@@ -199,18 +285,53 @@ impl CudaKernel {
     }
 
     /// Whether inputs that are views are brought into row-major order first.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .ensure_row_contiguous(false)
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn ensure_row_contiguous(mut self, on: bool) -> CudaKernel {
         self.dense = on;
         self
     }
 
     /// Bytes of dynamic shared memory of each block.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .shared_memory(1024)
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn shared_memory(mut self, bytes: usize) -> CudaKernel {
         self.shared = bytes;
         self
     }
 
     /// What the kernel computes, as ordinary operations: the outputs from the inputs.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     pub fn fallback(
         mut self,
         f: impl Fn(&[Array]) -> Vec<Array> + Send + Sync + 'static,
@@ -219,7 +340,18 @@ impl CudaKernel {
         self
     }
 
-    /// The outputs of the kernel on `inputs`; see [`cuda_kernel`] for an example.
+    /// The outputs of the kernel on `inputs`.
+    ///
+    /// ```
+    /// use lazul_core::prelude::*;
+    /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
+    /// let x = ones([4], DType::F32);
+    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    ///     .fallback(|x| vec![&x[0] * 2.0]);
+    /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
+    /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
+    /// # Ok::<(), lazul_core::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Failed arrays, if names, numbers of inputs and outputs or the grid are wrong, or if the fallback gives other
