@@ -3,8 +3,8 @@
 
 use crate::array::PyArray;
 use crate::error::OrRaise;
+use crate::function::{Deeper, Made, bound_method, call, stash};
 use crate::random;
-use crate::transforms::{Deeper, Made, bound_method, call, stash};
 use crate::tree::{self, PyTree, Snapshot};
 use lazul_core::{Array, Tree};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};

@@ -1,6 +1,6 @@
 //! Errors of arrays as Python's exceptions.
 
-use crate::transforms::stash;
+use crate::function::stash;
 use lazul_core::{Error, ErrorKind};
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIndexError, PyMemoryError, PyOSError, PyRuntimeError, PyValueError,

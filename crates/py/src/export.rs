@@ -3,7 +3,7 @@
 use crate::args::made;
 use crate::array::PyArray;
 use crate::error::{OrRaise, raise};
-use crate::transforms::{call, stash};
+use crate::function::{call, stash};
 use crate::tree::{self, PyTree};
 use lazul_core::Array;
 use lazul_io::{Exporter, ImportedFunction};

@@ -3,128 +3,14 @@
 use crate::args::made;
 use crate::array::PyArray;
 use crate::error::OrRaise;
+use crate::function::{Deeper, Lent, Made, bound_method, call, callable, stash};
 use crate::tree::{self, PyTree};
 use crate::value::Arrays;
-use lazul_core::{Array, Error, ErrorKind};
-use pyo3::exceptions::{PyRecursionError, PyTypeError, PyValueError};
+use lazul_core::Array;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
-use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex};
-
-/// Exceptions of Python's functions on their way through core's transforms, which know only core's errors.
-pub(crate) mod stash {
-    use super::{Error, ErrorKind, PyErr, RefCell};
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-    const OP: &str = "python";
-    const FEW: usize = 8;
-
-    thread_local! {
-        static ALL: RefCell<Vec<(String, PyErr)>> = const { RefCell::new(Vec::new()) };
-    }
-
-    /// An error that stands for an exception.
-    pub(crate) fn put(exception: PyErr) -> Error {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("exception {} of a function: {exception}", NEXT.fetch_add(1, Relaxed));
-        ALL.with_borrow_mut(|all| {
-            // Those that nobody asked for go, the oldest first.
-            if all.len() >= FEW {
-                all.remove(0);
-            }
-            all.push((name.clone(), exception));
-        });
-        Error::new(ErrorKind::Value, OP, name)
-    }
-
-    /// The exception that an error stands for.
-    pub(crate) fn take(error: &Error) -> Option<PyErr> {
-        if error.op() != OP {
-            return None;
-        }
-        ALL.with_borrow_mut(|all| {
-            let at = all.iter().position(|(name, _)| name == error.message())?;
-            Some(all.remove(at).1)
-        })
-    }
-}
-
-/// A call of a transformed function within others. Each takes much of the thread's native stack, which Python's own
-/// limit of recursion does not know of.
-pub(crate) struct Deeper(());
-
-thread_local! {
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
-
-impl Deeper {
-    const DEEPEST: usize = 64;
-
-    pub(crate) fn enter() -> PyResult<Deeper> {
-        if DEPTH.get() >= Deeper::DEEPEST {
-            let why = format!("transformed functions are nested deeper than {}", Deeper::DEEPEST);
-            return Err(PyRecursionError::new_err(why));
-        }
-        DEPTH.set(DEPTH.get() + 1);
-        Ok(Deeper(()))
-    }
-}
-
-impl Drop for Deeper {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-    }
-}
-
-fn callable(fun: &Bound<'_, PyAny>, what: &str) -> PyResult<()> {
-    if fun.is_callable() {
-        return Ok(());
-    }
-    let kind = fun.get_type();
-    Err(PyTypeError::new_err(format!("{what}: a function is expected, not {}", kind.name()?)))
-}
-
-/// Handles that a function was called with, which hold what they held before once it is done: the function may
-/// have kept them.
-#[derive(Default)]
-pub(crate) struct Lent(Vec<(Py<PyArray>, Array, Array)>);
-
-impl Lent {
-    pub(crate) fn give(&mut self, handle: &Bound<'_, PyArray>, original: Array) {
-        self.0.push((handle.clone().unbind(), handle.get().array(), original));
-    }
-
-    pub(crate) fn back(self) {
-        for (handle, lent, original) in self.0 {
-            if handle.get().array().ptr_eq(&lent) {
-                handle.get().set(original);
-            }
-        }
-    }
-}
-
-/// Calls a function with trees whose arrays are others, and takes from the result what is wanted while handles hold
-/// those arrays: the function may give back what it was given.
-pub(crate) fn call<'py, R>(
-    py: Python<'py>,
-    fun: &Py<PyAny>,
-    tree: &PyTree,
-    originals: &[Array],
-    take: impl FnOnce(Bound<'py, PyAny>) -> PyResult<R>,
-) -> PyResult<R> {
-    let mut lent = Lent::default();
-    let mut next = originals.iter();
-    let both = tree.object(py, |handle| {
-        if let Some(original) = next.next() {
-            lent.give(handle, original.clone());
-        }
-    })?;
-    let (args, kwargs): (Bound<'py, PyTuple>, Bound<'py, PyDict>) = both.extract()?;
-    let result = fun.bind(py).call(args, Some(&kwargs)).and_then(take);
-    lent.back();
-    result
-}
+use std::cell::RefCell;
 
 /// Which arguments a gradient is taken by.
 struct Wanted {
@@ -184,11 +70,6 @@ pub(crate) struct Transformed {
     made: Made,
 }
 
-/// Always true. Python may look for garbage while it makes the dict of an object whose fields are still zeros: this
-/// one tells `__traverse__` whether the others are there.
-#[derive(Clone, Copy)]
-pub(crate) struct Made(pub(crate) bool);
-
 enum How {
     Grad { wanted: Wanted, value: bool },
     Vmap { inputs: Py<PyAny>, outputs: Py<PyAny> },
@@ -246,20 +127,6 @@ impl Transformed {
             }
             How::Grad { .. } | How::Checkpoint => Ok(()),
         }
-    }
-}
-
-/// A transformed function in a class is a method, as a function is.
-pub(crate) fn bound_method<'py>(
-    function: Bound<'py, PyAny>,
-    object: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    match object {
-        Some(object) if !object.is_none() => {
-            let method = function.py().import("types")?.getattr("MethodType")?;
-            method.call1((function, object))
-        }
-        _ => Ok(function),
     }
 }
 
@@ -434,7 +301,7 @@ impl Transformed {
 }
 
 /// The axis of every array of a tree, from a tree of axes that may stop early.
-fn axes_of(
+pub(crate) fn axes_of(
     axes: &Bound<'_, PyAny>,
     tree: &Bound<'_, PyAny>,
     found: &mut Vec<Option<i64>>,
@@ -628,197 +495,7 @@ fn jvp(
     Ok((list(value)?, list(found)?))
 }
 
-/// A function that may have its own vjp, jvp and vmap: a decorator.
-///
-/// >>> @mx.custom_function
-/// ... def f(x):
-/// ...     return x * 2
-/// >>> @f.vjp
-/// ... def f_vjp(primals, cotangent, output):
-/// ...     return cotangent * 5
-/// >>> mx.grad(f)(mx.array(1.0))
-/// array(5, dtype=float32)
-#[pyclass(name = "custom_function", module = "lazul.core", frozen, dict, weakref)]
-pub(crate) struct CustomFunction {
-    fun: Py<PyAny>,
-    rules: Mutex<Rules>,
-    made: Made,
-}
-
-#[derive(Clone, Default)]
-struct Rules {
-    vjp: Option<Arc<Py<PyAny>>>,
-    jvp: Option<Arc<Py<PyAny>>>,
-    vmap: Option<Arc<Py<PyAny>>>,
-}
-
-impl CustomFunction {
-    fn rules(&self) -> std::sync::MutexGuard<'_, Rules> {
-        self.rules.lock().unwrap_or_else(|e| e.into_inner())
-    }
-}
-
-/// One argument alone, or all of them as a tuple: how rules get primals.
-fn unwrapped<'py>(both: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let (args, _): (Bound<'py, PyTuple>, Bound<'py, PyAny>) = both.extract()?;
-    if args.len() == 1 { args.get_item(0) } else { Ok(args.into_any()) }
-}
-
-/// What a rule gave, in the tree that it goes with.
-fn matched(given: &Bound<'_, PyAny>, like: &PyTree, rule: &str) -> PyResult<PyTree> {
-    let leaves = tree::arrays(given)?;
-    if leaves.len() != like.leaves.len() {
-        let why = format!(
-            "[custom_function] the {rule} gave {} arrays instead of {}",
-            leaves.len(),
-            like.leaves.len()
-        );
-        return Err(PyValueError::new_err(why));
-    }
-    Ok(like.with(leaves))
-}
-
-#[pymethods]
-impl CustomFunction {
-    #[new]
-    fn new(f: Bound<'_, PyAny>) -> PyResult<CustomFunction> {
-        callable(&f, "custom_function")?;
-        Ok(CustomFunction { fun: f.unbind(), rules: Mutex::default(), made: Made(true) })
-    }
-
-    #[pyo3(signature = (*args, **kwargs))]
-    fn __call__<'py>(
-        &self,
-        py: Python<'py>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let _deeper = Deeper::enter()?;
-        let kwargs = kwargs.cloned().unwrap_or_else(|| PyDict::new(py));
-        let both = PyTuple::new(py, [args.as_any().clone(), kwargs.into_any()])?;
-        let at = PyTree::of(both.as_any())?;
-        let originals = at.leaves.clone();
-        let output: Arc<Mutex<Option<PyTree>>> = Arc::default();
-        let f = |tree: &PyTree| -> lazul_core::Result<PyTree> {
-            let result = call(py, &self.fun, tree, &originals, |r| PyTree::of(&r));
-            let result = result.map_err(stash::put)?;
-            *output.lock().unwrap_or_else(|e| e.into_inner()) = Some(result.clone());
-            Ok(result)
-        };
-        let rules = self.rules().clone();
-        let mut custom = lazul_core::custom_function(f);
-        if let Some(rule) = rules.vjp {
-            custom = custom.vjp(move |p: &PyTree, c: &PyTree, o: &PyTree| {
-                Python::attach(|py| -> PyResult<PyTree> {
-                    let primals = unwrapped(p.object(py, |_| {})?)?;
-                    let (c, o) = (c.object(py, |_| {})?, o.object(py, |_| {})?);
-                    matched(&rule.bind(py).call1((primals, c, o))?, p, "vjp")
-                })
-                .map_err(stash::put)
-            });
-        }
-        if let Some(rule) = rules.jvp {
-            let output = output.clone();
-            custom = custom.jvp(move |p: &PyTree, t: &PyTree| {
-                Python::attach(|py| -> PyResult<PyTree> {
-                    let primals = unwrapped(p.object(py, |_| {})?)?;
-                    let tangents = unwrapped(t.object(py, |_| {})?)?;
-                    let given = rule.bind(py).call1((primals, tangents))?;
-                    let like = output.lock().unwrap_or_else(|e| e.into_inner()).clone();
-                    let like =
-                        like.ok_or_else(|| PyValueError::new_err("[custom_function] no result"))?;
-                    matched(&given, &like, "jvp")
-                })
-                .map_err(stash::put)
-            });
-        }
-        if let Some(rule) = rules.vmap {
-            let output = output.clone();
-            custom = custom.vmap(move |a: &PyTree, batched: &[bool], size: usize| {
-                Python::attach(|py| -> PyResult<PyTree> {
-                    let inputs = unwrapped(a.object(py, |_| {})?)?;
-                    let axes: Vec<Option<i64>> = batched.iter().map(|&b| b.then_some(0)).collect();
-                    let axes = if axes.len() == 1 {
-                        axes[0].into_pyobject(py)?
-                    } else {
-                        PyTuple::new(py, axes)?.into_any()
-                    };
-                    let (given, out): (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                        rule.bind(py).call1((inputs, axes))?.extract()?;
-                    let like = output.lock().unwrap_or_else(|e| e.into_inner()).clone();
-                    let like =
-                        like.ok_or_else(|| PyValueError::new_err("[custom_function] no result"))?;
-                    let mut found = matched(&given, &like, "vmap")?;
-                    let mut where_to = Vec::new();
-                    axes_of(&out, &given, &mut where_to, 0)?;
-                    for (leaf, axis) in found.leaves.iter_mut().zip(where_to) {
-                        *leaf = match axis {
-                            Some(axis) => leaf.moveaxis(axis, 0),
-                            None => {
-                                let mut shape = vec![size];
-                                shape.extend(leaf.shape().or_raise()?);
-                                leaf.broadcast_to(shape)
-                            }
-                        };
-                    }
-                    Ok(found)
-                })
-                .map_err(stash::put)
-            });
-        }
-        custom.call(&at).or_raise()?.object(py, |_| {})
-    }
-
-    /// Sets ``f(primals, cotangents, outputs)`` for the cotangents of the primals: a decorator.
-    fn vjp(&self, py: Python<'_>, f: Py<PyAny>) -> Py<PyAny> {
-        self.rules().vjp = Some(Arc::new(f.clone_ref(py)));
-        f
-    }
-
-    /// Sets ``f(primals, tangents)`` for the tangents of the outputs: a decorator.
-    fn jvp(&self, py: Python<'_>, f: Py<PyAny>) -> Py<PyAny> {
-        self.rules().jvp = Some(Arc::new(f.clone_ref(py)));
-        f
-    }
-
-    /// Sets ``f(inputs, axes)`` for the outputs over a batch and their axes: a decorator.
-    fn vmap(&self, py: Python<'_>, f: Py<PyAny>) -> Py<PyAny> {
-        self.rules().vmap = Some(Arc::new(f.clone_ref(py)));
-        f
-    }
-
-    fn __get__<'py>(
-        slf: Bound<'py, Self>,
-        object: Option<&Bound<'py, PyAny>>,
-        _class: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        bound_method(slf.into_any(), object)
-    }
-
-    fn __traverse__(&self, visit: pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
-        if !self.made.0 {
-            return Ok(());
-        }
-        visit.call(&self.fun)?;
-        // Rules that a graph holds too, or that are just being changed, are not this object's alone.
-        if let Ok(rules) = self.rules.try_lock() {
-            for rule in [&rules.vjp, &rules.jvp, &rules.vmap].into_iter().flatten() {
-                if Arc::strong_count(rule) == 1 {
-                    visit.call(&**rule)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn __clear__(&self) {
-        let rules = std::mem::take(&mut *self.rules());
-        drop(rules);
-    }
-}
-
 pub(crate) fn add(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<CustomFunction>()?;
     m.add_class::<Transformed>()?;
     for f in [
         wrap_pyfunction!(grad, m)?,

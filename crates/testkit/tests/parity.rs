@@ -52,9 +52,10 @@ fn after<'a>(line: &'a str, starts: &[&str]) -> Option<&'a str> {
     starts.iter().find_map(|s| line.strip_prefix(s))
 }
 
-const ITEMS: [&str; 9] = [
+const ITEMS: [&str; 10] = [
     "pub fn ",
     "pub const fn ",
+    "pub unsafe fn ",
     "pub struct ",
     "pub enum ",
     "pub const ",

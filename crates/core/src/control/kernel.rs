@@ -135,8 +135,8 @@ impl Kernel {
             shared: self.shared,
             arguments: &arguments,
         };
-        // SAFETY: the pointers are live memory of the device; that the kernel keeps within it is what its
-        // author vouches for.
+        // SAFETY: the pointers are live memory of the device; that the kernel keeps within it is the
+        // promise of whoever made it.
         unsafe { device.enqueue_user(&launch) }?;
         Ok(Some(made))
     }

@@ -86,7 +86,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -103,7 +104,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -120,7 +122,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = N * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = N * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).template("N", 2);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -137,7 +140,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { precompiled_cuda_kernel("twice", b"") }.fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).int(4);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
     /// # Ok::<(), lazul_core::Error>(())
@@ -153,7 +157,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { precompiled_cuda_kernel("twice", b"") }.fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).float(2.0);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
     /// # Ok::<(), lazul_core::Error>(())
@@ -169,7 +174,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = precompiled_cuda_kernel("twice", b"").fallback(|x| vec![&x[0] * 2.0]);
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { precompiled_cuda_kernel("twice", b"") }.fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).bool(true);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
     /// # Ok::<(), lazul_core::Error>(())
@@ -186,7 +192,8 @@ impl KernelLaunch {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] += 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] += 2 * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).init_value(0.0);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -212,10 +219,11 @@ impl KernelLaunch {
 /// ```
 /// use lazul_core::prelude::*;
 /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
-/// let double = cuda_kernel("double", &["x"], &["y"], "
+/// // SAFETY: the kernel keeps within its arrays.
+/// let double = unsafe { cuda_kernel("double", &["x"], &["y"], "
 ///     auto i = cooperative_groups::this_grid().thread_rank();
 ///     if (i < x_shape[0]) y[i] = T(2) * x[i];
-/// ")
+/// ") }
 /// .fallback(|inputs| vec![&inputs[0] * 2.0]);
 /// let x = arange(5, DType::F32);
 /// let launch = KernelLaunch::new([5, 1, 1], [32, 1, 1])
@@ -226,9 +234,10 @@ impl KernelLaunch {
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
 ///
-/// A kernel that writes outside of its outputs may damage other arrays of the process or end its use of the
-/// device: no check stands between it and the device's memory.
-pub fn cuda_kernel(
+/// # Safety
+/// Whenever it is called, the kernel must read within its inputs and write within its outputs, all of which it must
+/// write unless the launch has an initial value: no check stands between it and the device's memory.
+pub unsafe fn cuda_kernel(
     name: &str,
     input_names: &[&str],
     output_names: &[&str],
@@ -252,13 +261,17 @@ pub fn cuda_kernel(
 /// use lazul_core::prelude::*;
 /// use lazul_core::fast::{KernelLaunch, precompiled_cuda_kernel};
 /// # let code = b"";
-/// let scale = precompiled_cuda_kernel("scale", code).fallback(|inputs| vec![&inputs[0] * 3.0]);
+/// // SAFETY: the kernel keeps within its arrays.
+/// let scale = unsafe { precompiled_cuda_kernel("scale", code) }.fallback(|inputs| vec![&inputs[0] * 3.0]);
 /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32).float(3.0).int(4);
 /// let y = scale.call(&[&ones([4], DType::F32)], &launch).remove(0);
 /// assert_eq!(y.to_vec::<f32>()?, [3.0; 4]);
 /// # Ok::<(), lazul_core::Error>(())
 /// ```
-pub fn precompiled_cuda_kernel(name: &str, code: &[u8]) -> CudaKernel {
+///
+/// # Safety
+/// As for [`cuda_kernel`]; the launch must give what the kernel's parameters are.
+pub unsafe fn precompiled_cuda_kernel(name: &str, code: &[u8]) -> CudaKernel {
     let text = Text::Compiled(code.into());
     CudaKernel { name: name.to_string(), text, dense: false, shared: 0, fallback: None }
 }
@@ -270,7 +283,8 @@ impl CudaKernel {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = twice(x[threadIdx.x]);")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = twice(x[threadIdx.x]);") }
     ///     .header("__device__ float twice(float x) { return 2 * x; }")
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
@@ -290,7 +304,8 @@ impl CudaKernel {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .ensure_row_contiguous(false)
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
@@ -308,7 +323,8 @@ impl CudaKernel {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .shared_memory(1024)
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
@@ -326,7 +342,8 @@ impl CudaKernel {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -346,7 +363,8 @@ impl CudaKernel {
     /// use lazul_core::prelude::*;
     /// use lazul_core::fast::{KernelLaunch, cuda_kernel};
     /// let x = ones([4], DType::F32);
-    /// let kernel = cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];")
+    /// // SAFETY: the kernel keeps within its arrays.
+    /// let kernel = unsafe { cuda_kernel("twice", &["x"], &["y"], "y[threadIdx.x] = 2 * x[threadIdx.x];") }
     ///     .fallback(|x| vec![&x[0] * 2.0]);
     /// let launch = KernelLaunch::new([4, 1, 1], [32, 1, 1]).output([4], DType::F32);
     /// assert_eq!(kernel.call(&[&x], &launch).remove(0).to_vec::<f32>()?, [2.0; 4]);
@@ -581,7 +599,9 @@ mod tests {
     ";
 
     fn square() -> CudaKernel {
-        cuda_kernel("square", &["x"], &["y"], BODY).fallback(|x| vec![x[0].square() + 3.0])
+        // SAFETY: the kernel keeps within its arrays.
+        unsafe { cuda_kernel("square", &["x"], &["y"], BODY) }
+            .fallback(|x| vec![x[0].square() + 3.0])
     }
 
     fn launch(n: usize) -> KernelLaunch {
@@ -597,7 +617,8 @@ mod tests {
         // A weak 3.0 of the fallback captures nothing; an array of it is captured.
         let b = Array::scalar(3.0f32);
         let captured =
-            cuda_kernel("square", &["x"], &["y"], BODY).fallback(move |x| vec![x[0].square() + &b]);
+            // SAFETY: the kernel keeps within its arrays.
+            unsafe { cuda_kernel("square", &["x"], &["y"], BODY) }.fallback(move |x| vec![x[0].square() + &b]);
         let z = captured.call(&[&x], &launch(300)).remove(0);
         assert_eq!(z.to_vec::<f32>()?, y.to_vec::<f32>()?);
         Ok(())
@@ -623,7 +644,8 @@ mod tests {
     fn without_a_fallback_a_kernel_needs_its_device() {
         use crate::device::{Device, with_device};
         let x = ones([4], DType::F32);
-        let alone = cuda_kernel("square", &["x"], &["y"], BODY);
+        // SAFETY: the kernel keeps within its arrays.
+        let alone = unsafe { cuda_kernel("square", &["x"], &["y"], BODY) };
         let on_cpu = || alone.call(&[&x], &launch(4)).remove(0);
         let error = with_device(Device::Cpu, on_cpu).unwrap().eval().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Device);
@@ -653,7 +675,8 @@ mod tests {
         fails(square(), &[&x], at([1, usize::MAX, 1], [1, 1, 1]), "is the most");
         let negative = KernelLaunch::new([1, 1, 1], [1, 1, 1]).output([-1], DType::F32);
         fails(square(), &[&x], negative, "-1");
-        let compiled = precompiled_cuda_kernel("k", b"code");
+        // SAFETY: the kernel keeps within its arrays.
+        let compiled = unsafe { precompiled_cuda_kernel("k", b"code") };
         fails(compiled, &[&x], launch(4), "no template");
     }
 
