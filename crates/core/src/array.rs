@@ -1,6 +1,6 @@
 //! Making arrays from Rust values, and reading them back.
 
-use crate::device::launch::confirm;
+use crate::device::session::confirm;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval;
 use crate::eval::view::{copied, copy_to};

@@ -233,7 +233,8 @@ mod tests {
         }
     }
 
-    /// What a region costs beside its work, with workers awake.
+    /// What a region costs beside its work, with workers awake:
+    /// `cargo test --release -p lazul-cpu --lib speed_of_regions -- --ignored --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn speed_of_regions() {

@@ -4,8 +4,9 @@
 use super::graph::{Graph, Spec};
 use crate::device::accelerator::{UserArg, UserCode, UserLaunch, accelerator};
 use crate::device::choice::Places;
-use crate::device::launch::{enter, record_fallback};
+use crate::device::launch::record_fallback;
 use crate::device::replica::alloc;
+use crate::device::session::enter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::view::copy_to;
 use crate::node::{Array, Data};

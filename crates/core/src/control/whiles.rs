@@ -3,7 +3,7 @@
 use super::Control;
 use super::graph::{Graph, Spec, spec};
 use crate::device::choice::Places;
-use crate::device::launch::settle;
+use crate::device::session::settle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Array, Data, Inputs, Op};
 use crate::ops::elementwise::where_;

@@ -15,6 +15,7 @@ pub(crate) mod launch;
 #[cfg(feature = "mock")]
 mod mock;
 pub(crate) mod replica;
+pub(crate) mod session;
 pub(crate) mod stream;
 
 pub use launch::{Fallback, Launches, fallbacks, launches, reset_fallbacks};

@@ -6,7 +6,7 @@
 //! replicas.
 
 use super::accelerator::{Accelerator, accelerator};
-use super::launch;
+use super::session;
 use crate::error::Result;
 use crate::eval::backend;
 use crate::node::{Data, Storage};
@@ -46,7 +46,7 @@ impl Data {
     /// `self` stays where it is.
     #[inline]
     pub(crate) fn at(&self, place: Place, dtype: DType) -> Result<Held> {
-        launch::trusted(self.number)?;
+        session::trusted(self.number)?;
         if place == HOST
             && let Some(ptr) = self.host(dtype)
         {
@@ -66,7 +66,7 @@ impl Data {
             Storage::Inline(value) => {
                 // Integers are positions and lengths, which change from step to step.
                 let own = match dtype.is_integer() {
-                    true => launch::constant(place, value.bits)?,
+                    true => session::constant(place, value.bits)?,
                     false => None,
                 };
                 let (ptr, keep) = own.map_or_else(|| constant(place, value.bits), Ok)?;
@@ -88,10 +88,10 @@ impl Data {
     pub(crate) fn confirm(&self) -> Result<()> {
         let place = match &self.storage {
             Storage::Buffer(b) if self.number > 0 && b.place() != HOST => b.place(),
-            _ => return launch::trusted(self.number),
+            _ => return session::trusted(self.number),
         };
         accelerator(place)?.wait_until(self.number)?;
-        launch::confirm(place, self.number)
+        session::confirm(place, self.number)
     }
 
     /// Whether the data is in `place` already.
@@ -112,14 +112,14 @@ impl Data {
         bytes: usize,
     ) -> Result<()> {
         let held = self.at(place, dtype)?;
-        launch::came_back();
+        session::came_back();
         // SAFETY: the caller's promise; every byte is written.
         unsafe {
             dst.write_bytes(0, bytes);
             let dst = std::slice::from_raw_parts_mut(dst, bytes);
             accelerator(place)?.download_after(dst, held.ptr, self.number)?;
         }
-        launch::confirm(place, self.number)
+        session::confirm(place, self.number)
     }
 }
 
@@ -139,8 +139,8 @@ fn replica(buffer: &Buffer, place: Place, number: u64) -> Result<Buffer> {
                 let dst = std::slice::from_raw_parts_mut(here.ptr(), bytes);
                 accelerator(buffer.place())?.download(dst, buffer.ptr())?;
             }
-            launch::came_back();
-            launch::confirm(buffer.place(), number)?;
+            session::came_back();
+            session::confirm(buffer.place(), number)?;
             buffer.add_replica(here)
         }
     };

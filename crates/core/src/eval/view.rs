@@ -2,8 +2,9 @@
 
 use super::backend;
 use crate::device::accelerator::accelerator;
-use crate::device::launch::{enter, launch, record_fallback};
+use crate::device::launch::{launch, record_fallback};
 use crate::device::replica::alloc;
+use crate::device::session::enter;
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::{Data, Load, Storage};
 use crate::scope::call_site;
